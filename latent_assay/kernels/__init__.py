@@ -1,0 +1,20 @@
+"""Fast paths behind plain functions.
+
+`reference` holds the dense formulas as anyone would write them; every other file here computes the
+same numbers faster and is held against it by the tests. `dispatch` decides which one runs.
+"""
+
+from latent_assay.kernels.dispatch import force_path, prefers_sparse
+from latent_assay.kernels.selection import Selection, batch_threshold, select_above, select_topk
+from latent_assay.kernels.sparse import SparseLatents, sparse_latents
+
+__all__ = [
+    "Selection",
+    "SparseLatents",
+    "batch_threshold",
+    "force_path",
+    "prefers_sparse",
+    "select_above",
+    "select_topk",
+    "sparse_latents",
+]

@@ -1,0 +1,184 @@
+"""Encoding and decoding through the firing latents only.
+
+Of the six large products of an SAE's step (encode, decode and four gradients) only the encoder's
+has to be dense: the others involve few firing latents per sample. They run here as products with
+a matrix in compressed rows.
+"""
+
+import warnings
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+from latent_assay.kernels.selection import Selection
+
+with warnings.catch_warnings():
+    # torch announces once per process that compressed rows are in beta; said here, to nobody
+    warnings.simplefilter("ignore", UserWarning)
+    torch.sparse_csr_tensor([0, 0], [], [], (1, 1))
+
+
+class SparseLatents:
+    """Latent activations of which only the firing ones are held.
+
+    Equal, to the rounding of sums, to the dense tensor that `dense` returns, and differentiable.
+    """
+
+    def __init__(self, selection: Selection, value: Float[Tensor, " entry"]):
+        self.selection = selection
+        self.value = value
+
+    def dense(self) -> Float[Tensor, "member batch latent"]:
+        """The same activations as a dense tensor."""
+        s = self.selection
+        flat = self.value.new_zeros(s.members * s.batch * s.width)
+        flat = flat.index_put((s.row * s.width + s.latent,), self.value)
+        return flat.view(s.members, s.batch, s.width)
+
+    def fired(self) -> Bool[Tensor, "member latent"]:
+        """Whether each latent fired for at least one sample."""
+        s = self.selection
+        # a sum rather than an assignment: entries of value zero must not overwrite a firing
+        count = torch.zeros(s.members * s.width, device=self.value.device)
+        count.index_add_(0, s.column, (self.value.detach() != 0).to(count.dtype))
+        return count.view(s.members, s.width) > 0
+
+    def l0(self) -> Float[Tensor, " member"]:
+        """Mean number of firing latents per sample."""
+        s = self.selection
+        firing = (self.value.detach() != 0).to(self.value.dtype)
+        count = torch.zeros(s.members, dtype=self.value.dtype, device=self.value.device)
+        return count.index_add_(0, s.column // s.width, firing) / s.batch
+
+    def decode(
+        self, W_dec: Float[Tensor, "member latent d_in"], bounds: tuple[int, ...]
+    ) -> list[Float[Tensor, "member batch d_in"]]:
+        """What each group of latents contributes to the reconstruction.
+
+        **Arguments:**
+        - `W_dec`: decoder directions.
+        - `bounds`: the end of each group; group g holds latents `bounds[g-1]` to `bounds[g] - 1`.
+        """
+        s = self.selection
+        flat = W_dec.reshape(s.members * s.width, -1)
+        shape = (s.members, s.batch, W_dec.shape[-1])
+        if bounds == (s.width,):
+            product = _SparseDecode.apply(self.value, flat, s.row_start, s.column)
+            return [product.view(shape)]
+        row, latent = s.row, s.latent
+        parts, start = [], 0
+        for end in bounds:
+            inside = ((latent >= start) & (latent < end)).nonzero().squeeze(-1)
+            row_start = torch.zeros_like(s.row_start)
+            row_start[1:] = torch.bincount(row[inside], minlength=len(s.row_start) - 1).cumsum(0)
+            product = _SparseDecode.apply(self.value[inside], flat, row_start, s.column[inside])
+            parts.append(product.view(shape))
+            start = end
+        return parts
+
+
+def sparse_latents(
+    x: Float[Tensor, "batch d_in"] | Float[Tensor, "member batch d_in"],
+    W_enc: Float[Tensor, "member latent d_in"],
+    bias: Float[Tensor, "member latent"],
+    pre: Float[Tensor, "member batch latent"],
+    selection: Selection,
+) -> SparseLatents:
+    """Latent activations max(pre, 0) at the selected places, with gradients for those places only.
+
+    **Arguments:**
+    - `x`: activations, shared by the members or one batch for each.
+    - `W_enc`, `bias`: the encoder; `pre = W_enc x + bias`.
+    - `pre`: that product, already computed without recording gradients.
+    - `selection`: the entries that may fire.
+    """
+    value = _SelectedEncode.apply(
+        x,
+        W_enc.reshape(-1, W_enc.shape[-1]),
+        bias.reshape(-1),
+        selection.gather(pre),
+        selection,
+    )
+    return SparseLatents(selection, value)
+
+
+def _by_column(
+    value: Float[Tensor, " entry"],
+    row: Int[Tensor, " entry"],
+    column: Int[Tensor, " entry"],
+    shape: tuple[int, int],
+) -> Tensor:
+    """The transposed matrix in compressed rows, entries ordered by column."""
+    order = column.sort(stable=True).indices
+    start = torch.zeros(shape[1] + 1, dtype=torch.int64, device=column.device)
+    start[1:] = torch.bincount(column, minlength=shape[1]).cumsum(0)
+    return _compressed(start, row[order], value[order], (shape[1], shape[0]))
+
+
+def _compressed(
+    row_start: Int[Tensor, " row_plus_one"],
+    column: Int[Tensor, " entry"],
+    value: Float[Tensor, " entry"],
+    shape: tuple[int, int],
+) -> Tensor:
+    return torch.sparse_csr_tensor(row_start, column, value, shape, check_invariants=False)
+
+
+class _SelectedEncode(torch.autograd.Function):
+    """max(pre, 0) at selected places; backward through the encoder at those places only."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, W_enc: Tensor, bias: Tensor, pre: Tensor, selection: Selection
+    ) -> Tensor:
+        ctx.selection = selection
+        ctx.save_for_backward(x, pre)
+        ctx.width_flat = W_enc.shape[0]
+        return pre.clamp_min(0)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, pre = ctx.saved_tensors
+        s = ctx.selection
+        grad_pre = grad * (pre > 0)
+        grad_bias = torch.zeros(ctx.width_flat, dtype=grad.dtype, device=grad.device)
+        grad_bias.index_add_(0, s.column, grad_pre)
+        row = s.row
+        if x.dim() == 2:  # one batch for all members: rows of all members read the same samples
+            by_latent = _by_column(grad_pre, row % s.batch, s.column, (s.batch, ctx.width_flat))
+            grad_W = by_latent @ x
+        else:
+            rows = s.members * s.batch
+            by_latent = _by_column(grad_pre, row, s.column, (rows, ctx.width_flat))
+            grad_W = by_latent @ x.reshape(rows, -1)
+        return None, grad_W, grad_bias, None, None
+
+
+class _SparseDecode(torch.autograd.Function):
+    """The product of a matrix in compressed rows with the decoder."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, value: Tensor, W_dec: Tensor, row_start: Tensor, column: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(value, W_dec, row_start, column)
+        shape = (row_start.numel() - 1, W_dec.shape[0])
+        return _compressed(row_start, column, value, shape) @ W_dec
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        value, W_dec, row_start, column = ctx.saved_tensors
+        shape = (row_start.numel() - 1, W_dec.shape[0])
+        grad = grad.contiguous()
+        places = _compressed(row_start, column, torch.zeros_like(value), shape)
+        grad_value = torch.sparse.sampled_addmm(places, grad, W_dec.mT, beta=0.0).values()
+        row = torch.repeat_interleave(
+            torch.arange(shape[0], device=column.device),
+            row_start.diff(),
+            output_size=column.numel(),
+        )
+        grad_W = _by_column(value, row, column, shape) @ grad
+        return grad_value, grad_W, None, None

@@ -1,0 +1,24 @@
+"""Losses: an objective is a sum of terms, each with a coefficient per member."""
+
+from latent_assay.losses.auxk import AuxK
+from latent_assay.losses.forward import Forward, Progress
+from latent_assay.losses.matryoshka import Matryoshka
+from latent_assay.losses.orthogonality import ActivationOrthogonality
+from latent_assay.losses.reconstruction import SquaredError
+from latent_assay.losses.sparsity import L0, Lp, TargetL0
+from latent_assay.losses.term import Objective, Ramp, Term
+
+__all__ = [
+    "L0",
+    "ActivationOrthogonality",
+    "AuxK",
+    "Forward",
+    "Lp",
+    "Matryoshka",
+    "Objective",
+    "Progress",
+    "Ramp",
+    "SquaredError",
+    "TargetL0",
+    "Term",
+]

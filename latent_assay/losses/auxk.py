@@ -1,0 +1,81 @@
+"""A second chance for dead latents."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from latent_assay.errors import ConfigError
+from latent_assay.losses.forward import Forward, Progress
+from latent_assay.losses.term import Term
+from latent_assay.sparsifiers import PerMember
+
+
+class AuxK(Term):
+    r"""Dead latents learn to reconstruct what the living ones leave over.
+
+    $$\min(n_{dead} / k_{aux}, 1) \cdot \frac1B \sum_b \|e_b - \hat e_b\|^2, \qquad e = x - \hat x$$
+
+    where $\hat e$ is decoded, without bias, from the $k_{aux}$ largest positive pre-activations of
+    dead latents. $e$ is a constant here: the main reconstruction gets no gradient. A latent
+    counts as dead when it has not fired for `dead_after` samples. The list of dead latents is
+    renewed every `refresh` steps, and only their rows are computed.
+
+    **Arguments:**
+    - `members`, `width`: the SAE's.
+    - `k`: $k_{aux}$; half of d_in is usual.
+    - `dead_after`: samples without firing after which a latent counts as dead.
+    - `refresh`: steps between two looks at which latents are dead.
+
+    **Reference:** Gao et al. 2024, arXiv:2406.04093, appendix A.2; there the error is normalised
+    and the coefficient 1/32.
+    """
+
+    name = "auxk"
+
+    def __init__(
+        self,
+        coefficient: PerMember = 1 / 32,
+        *,
+        members: int,
+        width: int,
+        k: int,
+        dead_after: int,
+        refresh: int = 10,
+    ):
+        super().__init__(coefficient)
+        if k < 1 or dead_after < 1 or refresh < 1:
+            raise ConfigError(
+                f"k, dead_after and refresh must be positive, got {k}, {dead_after}, {refresh}."
+            )
+        self.k = k
+        self.dead_after = dead_after
+        self.refresh = refresh
+        self.register_buffer("dead", torch.zeros(members, width, dtype=torch.bool))
+        self.dead: Bool[Tensor, "member latent"]
+
+    def value(self, forward: Forward, progress: Progress) -> Float[Tensor, " member"]:
+        """The error that dead latents leave; zero for a member without any."""
+        sae = forward.sae
+        if progress.step % self.refresh == 0:
+            padding = sae.padding
+            dead = progress.since_fired >= self.dead_after
+            self.dead.copy_(dead if padding is None else dead & ~padding)
+        count = self.dead.sum(-1)
+        most = int(count.max())
+        if most == 0:
+            return torch.zeros_like(forward.x_hat[:, 0, 0])
+        # one row of indices per member, dead latents first; a mask hides the rest
+        order = self.dead.to(torch.int8).argsort(dim=-1, descending=True, stable=True)[:, :most]
+        hidden = torch.arange(most, device=count.device) >= count.unsqueeze(-1)
+        rows = order.unsqueeze(-1).expand(-1, -1, sae.d_in)
+        x = forward.x.expand(sae.members, -1, -1)
+        bias = sae.encoder_bias().gather(1, order).unsqueeze(1)
+        pre = torch.baddbmm(bias, x, sae.W_enc.gather(1, rows).mT)
+        z = pre.relu().masked_fill(hidden.unsqueeze(1), 0.0)
+        if most > self.k:
+            kept = z.detach().topk(self.k, dim=-1, sorted=False).indices
+            z = z * torch.zeros_like(z).scatter_(-1, kept, 1.0)
+        error = (forward.x - forward.x_hat).detach()
+        missed = (error - z @ sae.W_dec.gather(1, rows)).square().sum(-1)
+        share = (count / self.k).clamp_max(1).to(missed.dtype)
+        return share * forward.average(missed)

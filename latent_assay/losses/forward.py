@@ -1,0 +1,120 @@
+"""What a loss term may look at: one batch's way through an SAE, and how far training has come."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from latent_assay.sae import SAE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far training has come."""
+
+    step: int
+    """Steps done before this one."""
+    samples: int
+    """Samples seen before this step."""
+    since_fired: Int[Tensor, "member latent"]
+    """Samples since each latent last fired."""
+
+
+class Forward:
+    """One batch's way through an SAE.
+
+    Everything beyond the latent activations is computed when a term first asks for it.
+
+    **Arguments:**
+    - `sae`: the SAE.
+    - `x`: activations, one batch shared by all members or one for each.
+    - `weight`: weight of each sample, summing to 1; None means equal weights.
+    """
+
+    def __init__(
+        self,
+        sae: SAE,
+        x: Float[Tensor, "batch d_in"] | Float[Tensor, "member batch d_in"],
+        weight: Float[Tensor, " batch"] | None = None,
+    ):
+        self.sae = sae
+        self.x = x
+        self.weight = weight
+        self.latents, self.pre = sae.latents(x, weight)
+
+    @cached_property
+    def z(self) -> Float[Tensor, "member batch latent"]:
+        """Latent activations as a dense tensor."""
+        return self.latents.dense()
+
+    @property
+    def decoder(self) -> Float[Tensor, "member latent d_in"]:
+        """The decoder rows of these latents."""
+        return self.sae.W_dec
+
+    @cached_property
+    def decoder_norm(self) -> Float[Tensor, "member latent"]:
+        """The lengths of the decoder rows."""
+        return torch.linalg.vector_norm(self.decoder, dim=-1)
+
+    @cached_property
+    def x_hat(self) -> Float[Tensor, "member batch d_in"]:
+        """The reconstruction."""
+        return self.contributions((self.sae.width,))[0] + self.sae.b_dec.unsqueeze(1)
+
+    def contributions(self, bounds: tuple[int, ...]) -> list[Float[Tensor, "member batch d_in"]]:
+        """What each group of latents adds to the reconstruction; groups end at `bounds`."""
+        return self.latents.decode(self.sae.W_dec, bounds)
+
+    def average(self, values: Float[Tensor, "member batch"]) -> Float[Tensor, " member"]:
+        """The mean over the batch, weighted if the batch is."""
+        return values.mean(-1) if self.weight is None else values @ self.weight
+
+
+class Level(Forward):
+    """A matryoshka level: the SAE that consists of some of the latents only.
+
+    **Arguments:**
+    - `whole`: the pass through the whole SAE.
+    - `start`, `end`: the latents of this level.
+    - `x_hat`: this level's reconstruction.
+    """
+
+    def __init__(
+        self,
+        whole: Forward,
+        start: int,
+        end: int,
+        x_hat: Float[Tensor, "member batch d_in"],
+    ):
+        self.sae = whole.sae
+        self.x = whole.x
+        self.weight = whole.weight
+        self._whole, self._start, self._end = whole, start, end
+        self.__dict__["x_hat"] = x_hat
+
+    @cached_property
+    def z(self) -> Float[Tensor, "member batch latent"]:
+        """Latent activations of this level's latents."""
+        return self._whole.z[:, :, self._start : self._end]
+
+    @property
+    def decoder(self) -> Float[Tensor, "member latent d_in"]:
+        """The decoder rows of this level's latents."""
+        return self._whole.decoder[:, self._start : self._end]
+
+    @cached_property
+    def decoder_norm(self) -> Float[Tensor, "member latent"]:
+        """The lengths of this level's decoder rows."""
+        return self._whole.decoder_norm[:, self._start : self._end]
+
+    @property
+    def pre(self) -> Float[Tensor, "member batch latent"]:  # type: ignore[override]
+        """Pre-activations of this level's latents."""
+        return self._whole.pre[:, :, self._start : self._end]
+
+    def contributions(self, bounds: tuple[int, ...]) -> list[Float[Tensor, "member batch d_in"]]:
+        """Levels are not divided further."""
+        raise TypeError("a matryoshka level cannot hold levels of its own")

@@ -1,0 +1,161 @@
+"""Adam for ensembles: a learning rate and a verdict "skip this step" for each member."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.optim.adam import adam
+
+# With more distinct learning rates than this, one pass over all members beats a fused call for each.
+_MOST_FUSED_GROUPS = 4
+
+
+class Adam:
+    r"""Adam whose learning rate may differ by member.
+
+    $$m \leftarrow \beta_1 m + (1-\beta_1) g, \quad v \leftarrow \beta_2 v + (1-\beta_2) g^2, \quad
+      p \leftarrow p - \eta_{member} \frac{m / (1-\beta_1^t)}{\sqrt{v / (1-\beta_2^t)} + \epsilon}$$
+
+    Members that share a learning rate go through torch's fused kernel together; many different
+    rates go through the plain formula, all at once.
+
+    **Arguments:**
+    - `parameters`: by name, each with the member axis first.
+    - `lr`: one learning rate for each member.
+    - `betas`, `eps`: as above.
+
+    **Reference:** Kingma and Ba 2015, arXiv:1412.6980.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Tensor],
+        *,
+        lr: Sequence[float],
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ):
+        self.parameters = parameters
+        self.lr = tuple(lr)
+        self.betas = betas
+        self.eps = eps
+        self.steps = 0
+        self.first = {name: torch.zeros_like(p) for name, p in parameters.items()}
+        self.second = {name: torch.zeros_like(p) for name, p in parameters.items()}
+        device = next(iter(parameters.values())).device
+        self._lr = torch.tensor(self.lr, dtype=torch.float64, device=device)
+        self._groups: list[tuple[int, int, float]] = []
+        start = 0
+        for rate, members in groupby(self.lr):
+            end = start + len(list(members))
+            self._groups.append((start, end, rate))
+            start = end
+        fusable = device.type in ("cpu", "cuda") and all(
+            p.dtype in (torch.float32, torch.float64) for p in parameters.values()
+        )
+        self.fused = fusable and len(self._groups) <= _MOST_FUSED_GROUPS
+
+    @torch.no_grad()
+    def step(self, factor: float, accept: Bool[Tensor, " member"]) -> None:
+        """Move the parameters along their gradients.
+
+        **Arguments:**
+        - `factor`: the schedule's factor on every learning rate.
+        - `accept`: false for members whose gradient is not finite; they and their moments stay as
+          they are. On the fused path the members of one learning rate are skipped together.
+        """
+        self.steps += 1
+        if self.fused:
+            self._fused(factor, accept)
+        else:
+            self._plain(factor, accept)
+
+    def _fused(self, factor: float, accept: Tensor) -> None:
+        names = [name for name, p in self.parameters.items() if p.grad is not None]
+        for start, end, rate in self._groups:
+            part = slice(start, end)
+            refused = (~accept[part]).any().to(torch.float32)
+            grads = [self.parameters[name].grad for name in names]
+            # the kernel adds one to these before it uses them
+            done = [
+                torch.full((), float(self.steps - 1), dtype=torch.float32, device=accept.device)
+                for _ in names
+            ]
+            adam(
+                [self.parameters[name].data[part] for name in names],
+                [grad[part] for grad in grads if grad is not None],
+                [self.first[name][part] for name in names],
+                [self.second[name][part] for name in names],
+                [],
+                done,
+                foreach=False,
+                fused=True,
+                found_inf=refused,
+                amsgrad=False,
+                beta1=self.betas[0],
+                beta2=self.betas[1],
+                lr=rate * factor,
+                weight_decay=0.0,
+                eps=self.eps,
+                maximize=False,
+            )
+
+    def _plain(self, factor: float, accept: Tensor) -> None:
+        beta1, beta2 = self.betas
+        bias1 = 1 - beta1**self.steps
+        bias2 = 1 - beta2**self.steps
+        for name, p in self.parameters.items():
+            if p.grad is None:
+                continue
+            shape = (-1,) + (1,) * (p.dim() - 1)
+            take = accept.view(shape)
+            grad = torch.where(take, p.grad, 0.0)
+            m, v = self.first[name], self.second[name]
+            m.lerp_(grad, (1 - beta1) * take.to(p.dtype))
+            v.lerp_(grad.square(), (1 - beta2) * take.to(p.dtype))
+            denominator = v.sqrt().div_(math.sqrt(bias2)).add_(self.eps)
+            rate = (self._lr * (factor / bias1)).to(p.dtype).view(shape) * take
+            p.sub_(rate * m / denominator)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Moments and the number of steps."""
+        state = {"steps": torch.tensor(self.steps)}
+        for name in self.parameters:
+            state[f"first.{name}"] = self.first[name]
+            state[f"second.{name}"] = self.second[name]
+        return state
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Continue from a saved state."""
+        self.steps = int(state["steps"])
+        for name in self.parameters:
+            self.first[name].copy_(state[f"first.{name}"])
+            self.second[name].copy_(state[f"second.{name}"])
+
+
+@torch.no_grad()
+def clip_by_member(
+    gradients: Sequence[Tensor], limit: Float[Tensor, " member"] | None
+) -> Float[Tensor, " member"]:
+    r"""Scale each member's gradient to at most its limit, and return the norms before.
+
+    $$g \leftarrow g \cdot \min(1, c / (\|g\| + 10^{-6}))$$
+
+    where the norm is over all parameters of one member. One norm over all members would let
+    them influence one another.
+
+    **Arguments:**
+    - `gradients`: each with the member axis first; changed in place.
+    - `limit`: c for each member; infinity does not clip; None measures only.
+    """
+    squares = [grad.flatten(1).square().sum(1) for grad in gradients]
+    norm = torch.stack(squares).sum(0).sqrt()
+    if limit is None:
+        return norm
+    scale = (limit.to(norm.dtype) / (norm + 1e-6)).clamp_max(1)
+    for grad in gradients:
+        grad.mul_(scale.view(-1, *(1,) * (grad.dim() - 1)))
+    return norm

@@ -1,0 +1,428 @@
+"""Training is one loop, in plain sight.
+
+`fit` takes an SAE, an objective, an iterator of batches and a config. It knows neither worlds nor
+language models. Inside the loop nothing waits for the device except where numbers are logged.
+"""
+
+import dataclasses
+import math
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from latent_assay import checkpoint
+from latent_assay.atomic import plain
+from latent_assay.errors import ConfigError, DataError, TrainingDiverged
+from latent_assay.history import History
+from latent_assay.losses import Forward, Objective, Progress
+from latent_assay.optimizer import Adam, clip_by_member
+from latent_assay.sae import SAE
+from latent_assay.sparsifiers import PerMember
+from latent_assay.tracking import JsonLines, Tracker
+
+
+class WeightedBatch(NamedTuple):
+    """Samples that count differently, such as the patterns of a finite world."""
+
+    x: Float[Tensor, "batch d_in"] | Float[Tensor, "member batch d_in"]
+    """Activations."""
+    weight: Float[Tensor, " batch"]
+    """Weight of each sample, summing to 1."""
+
+
+Batch = Tensor | WeightedBatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How to train. Fields that a member may have for itself take one value or one for each."""
+
+    steps: int = 10_000
+    """Number of optimiser steps."""
+    lr: PerMember = 3e-4
+    """Learning rate."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Adam's decay rates."""
+    eps: float = 1e-8
+    """Adam's epsilon."""
+    clip: PerMember = 1.0
+    """Largest norm of a member's gradient; infinity does not clip."""
+    lr_warm_up_steps: int = 0
+    """Steps over which the learning rate rises in a straight line."""
+    lr_decay_steps: int = 0
+    """Steps at the end over which it falls in a straight line to zero."""
+    dead_after: int = 10_000_000
+    """Samples without firing after which a latent is logged as dead."""
+    log_every: int = 100
+    """Steps between two records."""
+    checkpoint_every: int | None = 1_000
+    """Steps between two checkpoints, if there is a folder; None writes one at the end only."""
+    autocast: bool = False
+    """Whether to compute in bfloat16 where that is safe."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "log_every", "dead_after"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if self.checkpoint_every is not None and self.checkpoint_every < 1:
+            raise ConfigError(
+                f"`checkpoint_every` must be at least 1 or None, got {self.checkpoint_every}."
+            )
+        if min(self.lr_warm_up_steps, self.lr_decay_steps) < 0:
+            raise ConfigError("warm-up and decay of the learning rate cannot be negative.")
+        if self.lr_warm_up_steps + self.lr_decay_steps > self.steps:
+            raise ConfigError(
+                f"warm-up ({self.lr_warm_up_steps}) and decay ({self.lr_decay_steps}) of the learning rate "
+                f"do not fit into {self.steps} steps; shorten them or train longer."
+            )
+        for name in ("lr", "clip"):
+            values = getattr(self, name)
+            values = [values] if isinstance(values, int | float) else values
+            if not all(each > 0 for each in values):
+                raise ConfigError(f"`{name}` must be positive, got {getattr(self, name)}.")
+
+    def lr_factor(self, step: int) -> float:
+        """The schedule's factor on the learning rate at a step, counted from 0."""
+        rise = (step + 1) / self.lr_warm_up_steps if step < self.lr_warm_up_steps else 1.0
+        left = self.steps - step
+        fall = left / self.lr_decay_steps if left < self.lr_decay_steps else 1.0
+        return min(rise, fall)
+
+
+def fit(
+    sae: SAE,
+    objective: Objective,
+    batches: Iterable[Batch],
+    config: TrainingConfig | None = None,
+    *,
+    folder: str | Path | None = None,
+    resume: bool = True,
+    trackers: Sequence[Tracker] = (),
+    progress: bool = True,
+) -> History:
+    """Train an SAE in place, all its members at once.
+
+    A member trained in company equals the same member trained alone: objectives are summed over
+    members, gradients are clipped and learning rates set for each.
+
+    Ctrl-C ends the step that is running, saves, and returns what there is (`history.interrupted`).
+    With a `folder`, checkpoints are written atomically; calling `fit` again with the same settings
+    continues from the last one, to the same weights as an uninterrupted run, provided that
+    `batches` has `state_dict` and `load_state_dict` or yields the same batches again.
+
+    **Arguments:**
+    - `sae`: changed in place; left in evaluation mode.
+    - `objective`: what to minimise.
+    - `batches`: `[batch, d_in]` for all members or `[member, batch, d_in]` with one for each, or a
+      `WeightedBatch`.
+    - `config`: how to train.
+    - `folder`: where checkpoints and `log.jsonl` go; None keeps everything in memory.
+    - `resume`: False starts anew in a folder that holds a checkpoint.
+    - `trackers`: further places for the logged numbers.
+    - `progress`: whether to show a bar with the rate and the time left.
+
+    **Returns:** the logged numbers.
+
+    **Raises:** `TrainingDiverged` when input, loss or gradient is not finite (`sae` and the
+    checkpoint then hold the last good state); `DataError` when batches run out; `ConfigError` when
+    the folder holds a run with other settings.
+    """
+    config = config or TrainingConfig()
+    objective.check(sae.members)
+    run = _Run(sae, objective, batches, config)
+    folder = Path(folder) if folder is not None else None
+    if folder is not None and resume and checkpoint.exists(folder):
+        run.restore(folder)
+    logs: list[Tracker] = list(trackers)
+    if folder is not None:
+        checkpoint.trim_log(folder / "log.jsonl", before=run.step)
+        logs.append(JsonLines(folder / "log.jsonl"))
+    sae.train()
+    bar = tqdm(total=config.steps, initial=run.step, unit="step", disable=not progress)
+    try:
+        with _deferred_interrupt() as interrupt:
+            while run.step < config.steps and not interrupt.is_set():
+                due = (run.step + 1) % config.log_every == 0 or run.step + 1 == config.steps
+                record = run.advance(measure=due)
+                bar.update()
+                if record is not None:
+                    run.history.append(run.step, run.samples, record)
+                    for log in logs:
+                        log.write(run.history.records[-1])
+                    bar.set_postfix(_glance(record), refresh=False)
+                    run.stop_if_diverged(folder)
+                if folder is not None and config.checkpoint_every is not None:
+                    if run.step % config.checkpoint_every == 0 and run.step < config.steps:
+                        run.stop_if_diverged(folder)
+                        run.save(folder)
+            run.history.interrupted = run.step < config.steps
+        run.stop_if_diverged(folder)
+        if folder is not None:
+            run.save(folder)
+    finally:
+        bar.close()
+        for log in logs:
+            log.close()
+        sae.eval()
+    return run.history
+
+
+class _Run:
+    """The state of a run: all that a checkpoint must hold, and the step that changes it."""
+
+    def __init__(
+        self, sae: SAE, objective: Objective, batches: Iterable[Batch], config: TrainingConfig
+    ):
+        self.sae = sae
+        self.objective = objective
+        self.batches = batches
+        self.config = config
+        self.history = History()
+        self.step = 0
+        self.samples = 0
+        device = sae.W_enc.device
+        self.objective.to(device)
+        self.parameters = {name: p for name, p in sae.named_parameters() if p.requires_grad}
+        if not self.parameters:
+            raise ConfigError("every parameter of this SAE is frozen; there is nothing to train.")
+        self.adam = Adam(
+            self.parameters,
+            lr=_for_each(config.lr, sae.members, "lr"),
+            betas=config.betas,
+            eps=config.eps,
+        )
+        limits = _for_each(config.clip, sae.members, "clip")
+        self.clip = None if min(limits) == math.inf else torch.tensor(limits, device=device)
+        self.since_fired: Int[Tensor, "member latent"] = torch.zeros(
+            sae.members, sae.width, dtype=torch.int64, device=device
+        )
+        # the first step at which each member's input, or its loss or gradient, was not finite
+        self.bad_input = torch.full((sae.members,), -1, dtype=torch.int64, device=device)
+        self.bad_loss = torch.full((sae.members,), -1, dtype=torch.int64, device=device)
+        self._iterator: Iterator[Batch] | None = None
+        self._skip = 0
+
+    def advance(self, *, measure: bool) -> dict[str, list[float]] | None:
+        """One step. With `measure`, the numbers of its batch, read off the device."""
+        x, weight = self._next()
+        progress = Progress(step=self.step, samples=self.samples, since_fired=self.since_fired)
+        cast = (
+            torch.autocast(x.device.type, torch.bfloat16) if self.config.autocast else nullcontext()
+        )
+        with cast:
+            forward = Forward(self.sae, x, weight)
+            total, parts = self.objective(forward, progress)
+        total.sum().backward()
+        self.sae.constrain_gradients()
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        norm = clip_by_member(gradients, self.clip)
+        accept = self._verdict(x, total.detach(), norm)
+        self.adam.step(self.config.lr_factor(self.step), accept)
+        for p in self.parameters.values():
+            p.grad = None
+        self.sae.constrain()
+        batch = x.shape[-2]
+        self.since_fired.add_(batch).masked_fill_(forward.latents.fired(), 0)
+        self.step += 1
+        self.samples += batch
+        return self._numbers(forward, total, parts, norm) if measure else None
+
+    def _next(self) -> tuple[Tensor, Tensor | None]:
+        if self._iterator is None:
+            self._iterator = iter(self.batches)
+            for _ in range(self._skip):
+                next(self._iterator, None)
+        batch = next(self._iterator, None)
+        if batch is None:
+            raise DataError(
+                f"batches ran out after {self.step} steps, but the config asks for {self.config.steps}; "
+                "give an endless iterator, more data, or fewer steps."
+            )
+        x, weight = batch if isinstance(batch, WeightedBatch) else (batch, None)
+        like = self.sae.W_enc
+        x = x.to(like.device, like.dtype, non_blocking=True)
+        return x, None if weight is None else weight.to(like.device, like.dtype)
+
+    def _verdict(
+        self, x: Tensor, total: Float[Tensor, " member"], norm: Float[Tensor, " member"]
+    ) -> Bool[Tensor, " member"]:
+        accept = total.isfinite() & norm.isfinite()
+        input_ok = x.isfinite().flatten(-2).all(-1).expand(accept.shape)
+        now = torch.full_like(self.bad_loss, self.step)
+        self.bad_input = torch.where(input_ok | (self.bad_input >= 0), self.bad_input, now)
+        self.bad_loss = torch.where(accept | (self.bad_loss >= 0), self.bad_loss, now)
+        return accept
+
+    @torch.no_grad()
+    def _numbers(
+        self,
+        forward: Forward,
+        total: Float[Tensor, " member"],
+        parts: dict[str, Float[Tensor, " member"]],
+        norm: Float[Tensor, " member"],
+    ) -> dict[str, list[float]]:
+        weight = forward.weight
+        mean = forward.x.mean(-2, keepdim=True)
+        if weight is not None:
+            mean = (weight.unsqueeze(-1) * forward.x).sum(-2, keepdim=True)
+        spread = (forward.x - mean).square().sum(-1).expand(self.sae.members, -1)
+        error = (forward.x - forward.x_hat).square().sum(-1)
+        padding = self.sae.padding
+        dead = self.since_fired >= self.config.dead_after
+        numbers = {
+            "loss": total,
+            **(parts if len(parts) > 1 else {}),
+            "fvu": forward.average(error) / forward.average(spread),
+            "l0": forward.latents.l0(),
+            "dead": (dead if padding is None else dead & ~padding).sum(-1),
+            "gradient_norm": norm,
+        }
+        table = torch.stack([each.to(torch.float64) for each in numbers.values()]).tolist()
+        return dict(zip(numbers, table, strict=True))
+
+    def stop_if_diverged(self, folder: Path | None) -> None:
+        """Raise `TrainingDiverged` if any step since the start was refused."""
+        bad_input, bad_loss = self.bad_input.tolist(), self.bad_loss.tolist()
+        first = min((step for step in bad_input + bad_loss if step >= 0), default=None)
+        if first is None:
+            return
+        where = ""
+        if folder is not None:
+            self.save(folder)
+            where = f" The last good state is saved in '{folder}'."
+        if first in bad_input:
+            members = [m for m, step in enumerate(bad_input) if step == first]
+            raise TrainingDiverged(
+                f"the input at step {first} holds NaN or infinity ({_members(members, self.sae)}); "
+                "expected finite activations. Likely cause: the activations were harvested or scaled "
+                "wrongly (half-precision overflow gives infinity). Check them before training."
+                + where
+            )
+        members = [m for m, step in enumerate(bad_loss) if step == first]
+        rates = sorted({self.adam.lr[m] for m in members})
+        raise TrainingDiverged(
+            f"loss or gradient at step {first} was not finite ({_members(members, self.sae)}) although "
+            f"the input was. Likely cause: the learning rate ({', '.join(f'{r:g}' for r in rates)}) is too "
+            f"high for activations of this size; try a third of it, a warm-up, or a lower `clip`.{where}"
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint."""
+        tensors = {
+            **{f"sae.{name}": tensor for name, tensor in self.sae.state_dict().items()},
+            **{f"objective.{n}": tensor for n, tensor in self.objective.state_dict().items()},
+            **{f"adam.{name}": tensor for name, tensor in self.adam.state_dict().items()},
+            "since_fired": self.since_fired,
+        }
+        state_dict = getattr(self.batches, "state_dict", None)
+        if callable(state_dict):
+            tensors |= {f"batches.{name}": tensor for name, tensor in state_dict().items()}
+        checkpoint.save(
+            folder,
+            tensors,
+            {
+                "step": self.step,
+                "samples": self.samples,
+                "settings": self._settings(),
+                "history": self.history.records,
+            },
+        )
+
+    def restore(self, folder: Path) -> None:
+        """Continue from the checkpoint in a folder."""
+        tensors, state = checkpoint.load(folder)
+        checkpoint.check_settings(folder, state["settings"], self._settings())
+        group = checkpoint.by_prefix(tensors)
+        checkpoint.copy_into(folder, self.sae.state_dict(), group["sae"])
+        self.sae.sparsifier.derive()
+        checkpoint.copy_into(folder, self.objective.state_dict(), group.get("objective", {}))
+        self.adam.load_state_dict(group["adam"])
+        self.since_fired.copy_(tensors["since_fired"])
+        self.step, self.samples = state["step"], state["samples"]
+        self.history.records = state["history"]
+        load = getattr(self.batches, "load_state_dict", None)
+        if callable(load) and "batches" in group:
+            load(group["batches"])
+        else:
+            self._skip = self.step
+
+    def _settings(self) -> dict[str, Any]:
+        config = dataclasses.asdict(self.config)
+        # how often to look does not change what is trained
+        for name in ("log_every", "checkpoint_every"):
+            del config[name]
+        coefficients = {
+            name: tensor.tolist()
+            for name, tensor in self.objective.named_buffers()
+            if name.endswith(("coefficient", "beta", "target"))
+        }
+        return plain(
+            {
+                "config": config,
+                "sae": {
+                    "members": self.sae.members,
+                    "widths": self.sae.widths,
+                    "d_in": self.sae.d_in,
+                    "tied": self.sae.tied,
+                    "decoder_norm": self.sae.decoder_norm,
+                    "sparsifier": self.sae.sparsifier.name,
+                    **self.sae.sparsifier.settings(),
+                },
+                "objective": {"terms": self.objective.names, **coefficients},
+            }
+        )
+
+
+def _for_each(value: PerMember, members: int, name: str) -> list[float]:
+    values = [float(value)] * members if isinstance(value, int | float) else [*map(float, value)]
+    if len(values) != members:
+        raise ConfigError(
+            f"`{name}` has {len(values)} values but the SAE has {members} members; give one value, or one "
+            "for each member."
+        )
+    return values
+
+
+def _members(members: list[int], sae: SAE) -> str:
+    if len(members) == sae.members:
+        return "every member" if sae.members > 1 else "the only member"
+    return (
+        f"member{'s' if len(members) > 1 else ''} {', '.join(map(str, members))} of {sae.members}"
+    )
+
+
+def _glance(record: dict[str, list[float]]) -> dict[str, str]:
+    def mean(name: str) -> float:
+        values = [value for value in record[name] if math.isfinite(value)]
+        return sum(values) / len(values) if values else math.nan
+
+    return {"fvu": f"{mean('fvu'):.3g}", "L0": f"{mean('l0'):.3g}", "dead": f"{mean('dead'):.3g}"}
+
+
+@contextmanager
+def _deferred_interrupt() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C into a flag, so that the running step ends; the second one interrupts."""
+    requested = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield requested
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        if requested.is_set():
+            raise KeyboardInterrupt
+        requested.set()
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield requested
+    finally:
+        signal.signal(signal.SIGINT, before)
