@@ -5,10 +5,11 @@ renamed into place. A crash, a full disk or a killed process leaves either the o
 the new, never a mixture.
 """
 
+import glob
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,21 +30,21 @@ def new_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
     as it was before.
     """
     target = Path(target)
-    with _storage_errors(target):
+    with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists() and not target.is_dir():
             raise StorageError(
                 f"cannot save to '{target}': expected a folder or a new name, found a file. "
                 "Choose another name or remove the file."
             )
-        draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+        draft = _beside(target, "part")
+        draft.mkdir()
     try:
-        with _storage_errors(target):
+        with storage_errors(target):
             yield draft
             for path in draft.rglob("*"):
                 if path.is_file():
                     _flush(path)
-            draft.chmod(0o755)
             _replace_folder(draft, target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -52,18 +53,14 @@ def new_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
 def write_text(target: str | os.PathLike[str], text: str) -> None:
     """Write a text file wholly or not at all."""
     target = Path(target)
-    with _storage_errors(target):
+    with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=f".{target.name}.", suffix=".part", dir=target.parent
-        )
-        draft = Path(name)
+        draft = _beside(target, "part")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            with draft.open("x", encoding="utf-8", newline="\n") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            draft.chmod(0o644)
             draft.replace(target)
         finally:
             draft.unlink(missing_ok=True)
@@ -81,10 +78,12 @@ def write_tensors(
 ) -> None:
     """Write a safetensors file wholly or not at all."""
     target = Path(target)
-    with _storage_errors(target):
+    with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        draft = target.with_name(f".{target.name}.{os.getpid()}.part")
+        draft = _beside(target, "part")
         try:
+            draft.touch()
+            mode = draft.stat().st_mode
             # contiguous clones: safetensors refuses views that share storage
             save_file(
                 {
@@ -94,6 +93,7 @@ def write_tensors(
                 draft,
                 metadata=metadata,
             )
+            draft.chmod(mode)  # safetensors leaves files that only their owner can read
             _flush(draft)
             draft.replace(target)
         finally:
@@ -111,29 +111,30 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _flush(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+def recover(target: str | os.PathLike[str]) -> None:
+    """Clear away what a killed process left beside `target`.
 
-
-def _replace_folder(draft: Path, target: Path) -> None:
-    """Put `draft` in the place of `target`. Two renames; a crash between them leaves both."""
-    if not target.exists():
-        draft.rename(target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
-    target.rename(old / target.name)
-    try:
-        draft.rename(target)
-    except OSError:
-        (old / target.name).rename(target)
-        raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
+    Drafts go, and a folder that was caught between the two renames of `new_folder` returns to its
+    place. Only for a place where nobody else is writing.
+    """
+    target = Path(target)
+    hidden = f".{glob.escape(target.name)}."
+    with storage_errors(target):
+        for old in target.parent.glob(f"{hidden}*.old"):
+            kept = old / target.name
+            if kept.exists() and not target.exists():
+                kept.rename(target)
+            shutil.rmtree(old, ignore_errors=True)
+        for draft in target.parent.glob(f"{hidden}*.part"):
+            if draft.is_dir():
+                shutil.rmtree(draft, ignore_errors=True)
+            else:
+                draft.unlink(missing_ok=True)
 
 
 @contextmanager
-def _storage_errors(target: Path) -> Iterator[None]:
+def storage_errors(target: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what the operating system says about writing `target` into a `StorageError`."""
     try:
         yield
     except StorageError:
@@ -146,3 +147,34 @@ def _storage_errors(target: Path) -> Iterator[None]:
             f"could not write '{target}': {reason}. What was there before is untouched. "
             "Free some space or choose a place that can be written, then run again."
         ) from error
+
+
+def _beside(target: Path, suffix: str) -> Path:
+    """A new hidden name beside a target; what is made there has the permissions that the user's
+    umask gives, as tempfile's would not."""
+    return target.parent / f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.{suffix}"
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _replace_folder(draft: Path, target: Path) -> None:
+    """Put `draft` in the place of `target`. Two renames; see `recover` for a kill between them."""
+    if not target.exists():
+        draft.rename(target)
+        return
+    old = _beside(target, "old")
+    kept = old / target.name
+    old.mkdir()
+    try:
+        target.rename(kept)
+        draft.rename(target)
+    except BaseException:  # Ctrl-C too must not lose what was there
+        if kept.exists() and not target.exists():
+            kept.rename(target)
+        raise
+    finally:
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)

@@ -1,6 +1,7 @@
 """Checkpoints: a folder with the tensors and the state of a run, replaced as a whole."""
 
 import json
+import shutil
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,35 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from latent_assay.atomic import new_folder, plain, write_json, write_tensors, write_text
+from latent_assay.atomic import (
+    new_folder,
+    plain,
+    recover,
+    storage_errors,
+    write_json,
+    write_tensors,
+    write_text,
+)
 from latent_assay.errors import ConfigError, FormatError
 
 _NAME = "checkpoint"
+_KINDS = {"step": int, "samples": int, "settings": dict, "history": list, "batches": dict}
 
 
 def exists(folder: Path) -> bool:
-    """Whether a folder holds a checkpoint."""
-    return (folder / _NAME / "state.json").is_file()
+    """Whether a folder holds a checkpoint, be it damaged."""
+    return (folder / _NAME).exists()
+
+
+def prepare(folder: Path, *, resume: bool) -> None:
+    """Clear away what a killed run left half written, and the last checkpoint too if not wanted.
+
+    Were it to stay, a new run that is killed early would be continued from the old one's weights.
+    """
+    recover(folder / _NAME)
+    if not resume and exists(folder):
+        with storage_errors(folder / _NAME):
+            shutil.rmtree(folder / _NAME)
 
 
 def save(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -36,15 +57,20 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         state = json.loads((place / "state.json").read_text(encoding="utf-8"))
         tensors = load_file(place / "state.safetensors")
-        missing = {"step", "samples", "settings", "history"} - set(state)
-    except (OSError, ValueError, TypeError, SafetensorError) as error:
+        wrong = [name for name, kind in _KINDS.items() if type(state.get(name)) is not kind]
+        for record in state["history"] if not wrong else ():
+            # JSON has no NaN: it stands there as a word
+            words = {name: each for name, each in record.items() if isinstance(each, list)}
+            record.update({name: [float(word) for word in each] for name, each in words.items()})
+    except (OSError, ValueError, TypeError, AttributeError, SafetensorError) as error:
         raise FormatError(
             f"the checkpoint in '{place}' cannot be read ({error}); expected state.json and "
             "state.safetensors as written by `fit`. Remove the folder to train anew."
         ) from error
-    if missing:
+    if wrong:
         raise FormatError(
-            f"the checkpoint in '{place}' lacks {sorted(missing)}; remove the folder to train anew."
+            f"the checkpoint in '{place}' has no valid {', '.join(wrong)}; remove the folder to "
+            "train anew."
         )
     return tensors, state
 
@@ -57,7 +83,7 @@ def check_settings(folder: Path, saved: dict[str, Any], asked: dict[str, Any]) -
         name = differ[0]
         raise ConfigError(
             f"'{folder}' holds a checkpoint of a run with other settings: `{name}` was "
-            f"{before.get(name)}, now {now.get(name)}"
+            f"{_short(before.get(name))}, now {_short(now.get(name))}"
             + (f" (and {len(differ) - 1} more differ). " if len(differ) > 1 else ". ")
             + "Choose another folder, the old settings, or start anew with resume=False."
         )
@@ -79,14 +105,14 @@ def copy_into(folder: Path, target: dict[str, Tensor], source: dict[str, Tensor]
     """
     if set(target) != set(source):
         raise FormatError(
-            f"the checkpoint in '{folder}' holds {sorted(source)} where {sorted(target)} were expected; "
-            "it was written for another SAE or objective."
+            f"the checkpoint in '{folder}' holds {sorted(source)} where {sorted(target)} were "
+            "expected; it is damaged or was written for another SAE or objective."
         )
     for name, tensor in target.items():
         if tensor.shape != source[name].shape:
             raise FormatError(
-                f"`{name}` in the checkpoint in '{folder}' has shape {list(source[name].shape)}, expected "
-                f"{list(tensor.shape)}."
+                f"`{name}` in the checkpoint in '{folder}' has shape {list(source[name].shape)}, "
+                f"expected {list(tensor.shape)}; it is damaged or was written for another SAE."
             )
         tensor.copy_(source[name])
 
@@ -96,7 +122,7 @@ def trim_log(path: Path, *, before: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             if json.loads(line)["step"] <= before:
                 kept.append(line + "\n")
@@ -106,6 +132,8 @@ def trim_log(path: Path, *, before: int) -> None:
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    if isinstance(value, list) and any(isinstance(each, dict) for each in value):
+        value = dict(enumerate(value))
     if isinstance(value, dict):
         return {
             inner: leaf
@@ -113,3 +141,9 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
             for inner, leaf in _flat(each, f"{name}.{key}" if name else str(key)).items()
         }
     return {name: value}
+
+
+def _short(value: Any) -> str:
+    """A setting in a message; a weight for each of 768 dimensions would drown it."""
+    text = str(value)
+    return text if len(text) <= 60 else text[:60] + " …"

@@ -1,12 +1,14 @@
 """What training looked like: every logged number, by step and member."""
 
+import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from latent_assay.errors import ConfigError, did_you_mean
+from latent_assay.errors import ConfigError, FormatError, did_you_mean
 
 
 @dataclass
@@ -23,6 +25,24 @@ class History:
     """One entry for each logged step: `step`, `samples` and a list with one value per member."""
     interrupted: bool = False
     """Whether training was stopped by Ctrl-C before its last step."""
+
+    @classmethod
+    def read(cls, path: str | Path) -> "History":
+        """The history in a `log.jsonl` that `fit` wrote.
+
+        **Raises:** `FormatError` if it is not one.
+        """
+        try:
+            lines = Path(path).read_text(encoding="utf-8").splitlines()
+            records = [json.loads(line) for line in lines]
+            if not all(isinstance(each, dict) and "step" in each for each in records):
+                raise ValueError("a line is not a record")
+        except (OSError, ValueError) as error:
+            raise FormatError(
+                f"'{path}' is not a training log ({error}); expected one JSON object per line, as "
+                "`fit` writes them."
+            ) from error
+        return cls(records=records)
 
     def append(self, step: int, samples: int, values: dict[str, list[float]]) -> None:
         """Add the numbers of one step."""
@@ -57,8 +77,8 @@ class History:
         """One logged quantity."""
         if name not in self.names:
             raise ConfigError(
-                f"nothing called `{name}` was logged; there are {', '.join(self.names) or 'no records'}."
-                + did_you_mean(name, self.names)
+                f"nothing called `{name}` was logged; there are "
+                f"{', '.join(self.names) or 'no records'}." + did_you_mean(name, self.names)
             )
         return np.array([record[name] for record in self.records], dtype=np.float64)
 
@@ -67,7 +87,7 @@ class History:
         # the one arrow that points up the layers: drawing is only wanted when it is asked for
         from latent_assay.plots import training_curves
 
-        return training_curves(self, names=names or tuple(self.names))
+        return training_curves({"training": self}, names or None)
 
 
 _AXES = ("step", "samples")

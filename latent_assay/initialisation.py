@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from latent_assay.errors import ConfigError, DataError
+from latent_assay.errors import ConfigError, DataError, ShapeError
 
 Initialisation = Callable[[torch.Generator, int, int], tuple[Tensor, Tensor]]
 """(generator, width, d_in) → encoder [latent, d_in], decoder [latent, d_in]."""
@@ -39,8 +39,9 @@ def tied_random(norm: float = 0.1) -> Initialisation:
 def kaiming() -> Initialisation:
     r"""Kaiming-uniform rows, the encoder equal to the decoder.
 
-    Entries are uniform in $\pm\sqrt{6/d_{in}}$, so that rows have length about $\sqrt 2$. Some latents
-    then begin opposed to a feature and may learn its absence; compare $|\cos|$ when matching.
+    Entries are uniform in $\pm\sqrt{6/d_{in}}$, so that rows have length about $\sqrt 2$. Some
+    latents then begin opposed to a feature and may learn its absence; compare $|\cos|$ when
+    matching.
     """
 
     def initialise(generator: torch.Generator, width: int, d_in: int) -> tuple[Tensor, Tensor]:
@@ -82,11 +83,16 @@ def data_mean(batches: Iterable[Tensor], samples: int = 100_000) -> Float[Tensor
     - `batches`: activations, each `[batch, d_in]`.
     - `samples`: how many to average at least, if there are so many.
 
-    **Raises:** `DataError` if there are none.
+    **Raises:** `DataError` if there are none; `ShapeError` if they are not `[batch, d_in]`.
     """
     total: Tensor | None = None
     count = 0
     for x in batches:
+        if x.dim() != 2:
+            raise ShapeError(
+                f"the mean activation is taken over batches of shape [batch, d_in], got "
+                f"{list(x.shape)}. Take one member's batch, or flatten positions into the batch."
+            )
         part = x.to(torch.float64).sum(0)
         total = part if total is None else total + part
         count += x.shape[0]

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.optim.adam import adam
 
-# With more distinct learning rates than this, one pass over all members beats a fused call for each.
+# With more learning rates than this, one pass over all members beats a fused call for each.
 _MOST_FUSED_GROUPS = 4
 
 

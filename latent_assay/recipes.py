@@ -248,11 +248,12 @@ def tied_orthogonal(
 
     **Reference:** Chanin et al. 2025, "Broken Latents".
     """
+    e = _ensemble(d_in, width, seeds, l1=l1, lr=lr, orthogonality=orthogonality)
     plain = tied(
         d_in=d_in,
-        width=width,
+        width=e.widths,
         l1=l1,
-        seeds=_spread(seeds, orthogonality),
+        seeds=e.seeds,
         lr=lr,
         init=init,
         b_dec=b_dec,
@@ -260,8 +261,8 @@ def tied_orthogonal(
     )
     term = ActivationOrthogonality(
         orthogonality,
-        members=plain.sae.members,
-        width=plain.sae.width,
+        members=e.members,
+        width=e.width,
         fraction=fraction,
         window=window,
         ramp=Ramp(delay=delay_samples, length=warm_up_samples, unit="samples"),
@@ -439,7 +440,7 @@ def matryoshka_batchtopk(
 
     **Reference:** Bussmann et al. 2025, arXiv:2503.17547.
     """
-    e = _ensemble(d_in, width, _spread(seeds, _rows(beta)), k=k, lr=lr, auxk=auxk)
+    e = _ensemble(d_in, width, seeds, k=k, lr=lr, auxk=auxk, beta=_rows(beta))
     base = _selecting(
         e,
         BatchTopK(k, e.members),
@@ -480,6 +481,7 @@ def balance_matryoshka(
     """
     if "beta" in others:
         raise ConfigError("give `multiplier` here, or `beta` to `matryoshka_batchtopk`, not both.")
+    _ensemble(d_in, width, seeds, k=k, lr=lr, multiplier=multiplier)
     powers = range(len(levels) - 1, -1, -1)
     each = [multiplier] if isinstance(multiplier, int | float) else list(multiplier)
     rows = [[float(m) ** power for power in powers] for m in each]
@@ -511,8 +513,8 @@ def wsae(
     $$E \|\Gamma (x - W^\top TopK(W x))\|^2, \qquad \Gamma = diag(\gamma)$$
 
     Smaller weights on polysemantic dimensions narrow the gap between reconstructing the activation
-    and recovering the features behind it. `gamma` is normalised to mean $\gamma^2 = 1$, so that only
-    the proportions matter.
+    and recovering the features behind it. `gamma` is normalised to mean $\gamma^2 = 1$, so that
+    only the proportions matter.
 
     **Arguments:**
     - `gamma`: weight of each input dimension, for all members or for each.
@@ -581,10 +583,3 @@ def _selecting(
         dead_after=dead_after,
     )
     return Recipe(sae, Objective([SquaredError(), rescue]), replace(config))
-
-
-def _spread(seeds: int | Sequence[int], per_member: Any) -> int | Sequence[int]:
-    """One seed for each value of a per-member argument that the callee does not know."""
-    if isinstance(seeds, int) and isinstance(per_member, Sequence):
-        return [seeds] * len(per_member)
-    return seeds

@@ -35,13 +35,17 @@ class DenseLatents:
         """The tensor itself."""
         return self.value
 
-    def fired(self) -> Bool[Tensor, "member latent"]:
-        """Whether each latent fired for at least one sample."""
-        return (self.value.detach() != 0).any(dim=1)
+    def fired(self, weight: Float[Tensor, " batch"] | None = None) -> Bool[Tensor, "member latent"]:
+        """Whether each latent fired for at least one sample; samples of weight 0 do not count."""
+        firing = self.value.detach() != 0
+        if weight is not None:
+            firing = firing & (weight > 0).unsqueeze(-1)
+        return firing.any(dim=1)
 
-    def l0(self) -> Float[Tensor, " member"]:
+    def l0(self, weight: Float[Tensor, " batch"] | None = None) -> Float[Tensor, " member"]:
         """Mean number of firing latents per sample."""
-        return (self.value.detach() != 0).sum(-1).to(self.value.dtype).mean(-1)
+        count = (self.value.detach() != 0).sum(-1).to(torch.float64)
+        return count.mean(-1) if weight is None else (count * weight).sum(-1)
 
     def decode(
         self, W_dec: Float[Tensor, "member latent d_in"], bounds: tuple[int, ...]
@@ -97,8 +101,8 @@ class SAE(nn.Module):
         super().__init__()
         if W_enc.dim() != 3 or 0 in W_enc.shape:
             raise ShapeError(
-                f"W_enc must have shape [member, latent, d_in], got {list(W_enc.shape)}; for a single "
-                "SAE add the member axis with W_enc[None]."
+                f"W_enc must have shape [member, latent, d_in], got {list(W_enc.shape)}; for a "
+                "single SAE add the member axis with W_enc[None]."
             )
         members, width, d_in = W_enc.shape
         expected = {
@@ -133,6 +137,9 @@ class SAE(nn.Module):
             raise ConfigError(
                 f"widths must be {members} numbers from 1 to {width}, got {list(self.widths)}."
             )
+        for member, each in enumerate(self.widths):
+            if each < width:  # a narrower member must be able to stand alone
+                sparsifier.take([member], each).check(1, each)
         self._zero_padding()
 
     # ------------------------------------------------------------------ shape
@@ -216,18 +223,22 @@ class SAE(nn.Module):
     ) -> tuple[DenseLatents | SparseLatents, Float[Tensor, "member batch latent"]]:
         """Latent activations in the form that is faster to decode, and the pre-activations.
 
-        Equal to `encode` in value and gradient. On the sparse path the pre-activations carry no
-        gradient.
+        Equal to `encode` in value and gradient. On the sparse path, which an x that wants a
+        gradient itself does not take, the pre-activations carry no gradient.
         """
         self.check_input(x)
         l0 = self.sparsifier.expected_l0
-        if l0 is not None and prefers_sparse(
-            members=self.members,
-            batch=x.shape[-2],
-            width=self.width,
-            d_in=self.d_in,
-            l0=l0,
-            like=self.W_enc,
+        if (
+            l0 is not None
+            and not x.requires_grad
+            and prefers_sparse(
+                members=self.members,
+                batch=x.shape[-2],
+                width=self.width,
+                d_in=self.d_in,
+                l0=l0,
+                like=self.W_enc,
+            )
         ):
             with torch.no_grad():
                 pre = self.pre_activations(x)
@@ -242,8 +253,9 @@ class SAE(nn.Module):
         """Raise `ShapeError` unless x is a batch of activations for this SAE."""
         if x.dim() not in (2, 3) or (x.dim() == 3 and x.shape[0] != self.members):
             raise ShapeError(
-                f"x must have shape [batch, {self.d_in}], or [{self.members}, batch, {self.d_in}] with "
-                f"one batch per member; got {list(x.shape)}. Flatten positions into the batch first."
+                f"x must have shape [batch, {self.d_in}], or [{self.members}, batch, {self.d_in}] "
+                f"with one batch per member; got {list(x.shape)}. Flatten positions into the batch "
+                "first."
             )
         if x.shape[-1] != self.d_in:
             raise ShapeError(
@@ -266,8 +278,9 @@ class SAE(nn.Module):
         """
         padding = self.padding
         if padding is not None:
-            for parameter in self.parameters():
-                if parameter.grad is not None and parameter.shape[1] == self.width:
+            own = (self.W_enc, self.W_dec, self.b_enc, *self.sparsifier.parameters())
+            for parameter in own:
+                if parameter.grad is not None and parameter.dim() > 1:
                     parameter.grad[padding] = 0
         if self.decoder_norm == "unit" and self.W_dec.grad is not None:
             radial = (self.W_dec.grad * self.W_dec).sum(-1, keepdim=True)
@@ -314,11 +327,11 @@ class SAE(nn.Module):
     def rescaled(self, scale: float) -> "SAE":
         r"""The same SAE for inputs that are not multiplied by `scale` before it reads them.
 
-        All sparsifiers satisfy $\sigma(cz) = c\,\sigma(z)$ once thresholds are scaled too, so an SAE
-        trained on $s x$ reads $x$ when its biases and thresholds are divided by $s$; its weights
-        stay, and its latent activations are divided by $s$.
+        All sparsifiers satisfy $\sigma(cz) = c\,\sigma(z)$ once thresholds are scaled too, so an
+        SAE trained on $s x$ reads $x$ when its biases and thresholds are divided by $s$; its
+        weights stay, and its latent activations are divided by $s$.
         """
-        if not scale > 0:
+        if not 0 < scale < float("inf"):
             raise ConfigError(f"scale must be positive, got {scale}.")
         copy = deepcopy(self)
         with torch.no_grad():
@@ -333,7 +346,9 @@ class SAE(nn.Module):
         BatchTopK becomes a JumpReLU with its running threshold.
         """
         copy = deepcopy(self).eval()
-        copy.sparsifier = copy.sparsifier.exported(self.width).to(self.W_enc.dtype).eval()
+        copy.sparsifier = copy.sparsifier.exported(self.width).eval()
+        for parameter in copy.sparsifier.parameters():
+            parameter.data = parameter.data.to(self.W_enc.dtype)
         return copy
 
 
@@ -348,6 +363,8 @@ def stack(saes: Sequence[SAE]) -> SAE:
         found = {getattr(sae, name) for sae in saes}
         if len(found) > 1:
             raise ConfigError(f"SAEs to stack must agree in {name}, got {sorted(map(str, found))}.")
+    if len(dtypes := {sae.W_enc.dtype for sae in saes}) > 1:
+        raise ConfigError(f"SAEs to stack must agree in dtype, got {sorted(map(str, dtypes))}.")
     width = max(sae.width for sae in saes)
 
     def padded(name: str) -> Tensor:

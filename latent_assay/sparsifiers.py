@@ -11,7 +11,7 @@ from copy import deepcopy
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -84,6 +84,11 @@ class Sparsifier(nn.Module, ABC):
         """What describes it in a file, apart from tensors with an entry per latent."""
         return {}
 
+    def shared(self) -> dict[str, Any]:
+        """The settings that all members have in common."""
+        own = dict(self.named_buffers())
+        return {name: value for name, value in self.settings().items() if name not in own}
+
     def take(self, members: Sequence[int], width: int) -> "Sparsifier":
         """A copy for some of the members and the first `width` latents."""
         copy = deepcopy(self)
@@ -102,6 +107,11 @@ class Sparsifier(nn.Module, ABC):
                 raise ConfigError(
                     f"cannot stack a {type(first).__name__} SAE with a {type(other).__name__} one; "
                     "members of one SAE share their sparsifier. Keep them apart."
+                )
+            if other.shared() != first.shared():
+                raise ConfigError(
+                    f"cannot stack {type(first).__name__} SAEs that differ in {first.shared()} and "
+                    f"{other.shared()}, which the members of one SAE share. Keep them apart."
                 )
         copy = deepcopy(first)
         for tensors in zip(copy._own(), *(each._own() for each in sparsifiers), strict=True):
@@ -172,10 +182,15 @@ class JumpReLU(Sparsifier):
 
     def __init__(self, threshold: Float[Tensor, "member latent"], bandwidth: float = 0.001):
         super().__init__()
-        if bandwidth <= 0:
+        if not 0 < bandwidth < math.inf:
             raise ConfigError(
                 f"the bandwidth of JumpReLU must be positive, got {bandwidth}; 0.001 is usual for "
                 "inputs with unit mean square."
+            )
+        if threshold.dim() != 2 or not bool((threshold.detach() >= 0).all()):
+            raise ConfigError(
+                "thresholds of JumpReLU must have shape [member, latent], none negative, got shape "
+                f"{list(threshold.shape)}."
             )
         self.threshold = nn.Parameter(threshold)
         self.bandwidth = bandwidth
@@ -214,7 +229,8 @@ class JumpReLU(Sparsifier):
         super().check(members, width)
         if self.threshold.shape[1] != width:
             raise ConfigError(
-                f"JumpReLU has {self.threshold.shape[1]} thresholds but the SAE has {width} latents."
+                f"JumpReLU has {self.threshold.shape[1]} thresholds but the SAE has {width} "
+                "latents."
             )
 
     def settings(self) -> dict[str, Any]:
@@ -236,12 +252,14 @@ class TopK(Sparsifier):
 
     def __init__(self, k: PerMember, members: int = 1):
         super().__init__()
-        self.register_buffer("k", _per_member("k", k, members))
-        self.k: Float[Tensor, " member"]
-        if any(each != int(each) for each in self.k.tolist()):
+        values = _per_member("k", k, members)
+        if any(each != int(each) for each in values.tolist()):
             raise ConfigError(
-                f"k of TopK must be whole, got {self.k.tolist()}; BatchTopK may vary."
+                f"k of TopK must be whole, got {values.tolist()}; BatchTopK may vary."
             )
+        # whole numbers, which `.to(torch.bfloat16)` leaves alone
+        self.register_buffer("k", values.to(torch.int64))
+        self.k: Int[Tensor, " member"]
         self.derive()
 
     def derive(self) -> None:
@@ -253,9 +271,11 @@ class TopK(Sparsifier):
         self,
         pre: Float[Tensor, "member batch latent"],
         weight: Float[Tensor, " batch"] | None = None,
-    ) -> Selection | None:
-        """The k largest of each sample; None where members differ in k."""
-        return select_topk(pre, self._k_max) if self._uniform else None
+    ) -> Selection:
+        """The k largest of each sample."""
+        if self._uniform:
+            return select_topk(pre, self._k_max)
+        return select_above(pre, self._mask(pre))
 
     def forward(
         self,
@@ -263,11 +283,13 @@ class TopK(Sparsifier):
         weight: Float[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "member batch latent"]:
         """Latent activations."""
+        return torch.where(self._mask(pre), pre.relu(), 0.0)
+
+    def _mask(self, pre: Tensor) -> Tensor:
         index = pre.detach().topk(self._k_max, dim=-1, sorted=not self._uniform).indices
         rank = torch.arange(self._k_max, device=pre.device)
         keep = (rank < self.k.view(-1, 1, 1)).expand(index.shape)
-        mask = torch.zeros_like(pre, dtype=torch.bool).scatter_(-1, index, keep)
-        return torch.where(mask, pre.relu(), 0.0)
+        return torch.zeros_like(pre, dtype=torch.bool).scatter_(-1, index, keep)
 
     @property
     def expected_l0(self) -> float:
@@ -290,9 +312,10 @@ class BatchTopK(Sparsifier):
     Samples that need more latents take them from samples that need fewer. All entries equal to
     the smallest that fires do fire (see `batch_threshold`).
 
-    After training a sample must not depend on its neighbours, so a threshold takes over: `threshold`
-    follows the batch threshold $\tau$ in training, $\theta \leftarrow \theta + r(\tau - \theta)$, and
-    in evaluation mode and in files this is a JumpReLU with it.
+    After training a sample must not depend on its neighbours, so a threshold takes over:
+    `threshold` follows the batch threshold $\tau$ in training,
+    $\theta \leftarrow \theta + r(\tau - \theta)$, and in evaluation mode and in files this is a
+    JumpReLU with it.
 
     **Arguments:**
     - `k`: mean number of firing latents per sample, one number or one for each member.
@@ -344,13 +367,13 @@ class BatchTopK(Sparsifier):
             moved = known + self.threshold_rate * (threshold - known)
             # a batch with NaN must not poison the threshold; `fit` reports it
             self.threshold.copy_(torch.where(moved.isfinite(), moved, self.threshold))
-        return (pre >= threshold.view(-1, 1, 1)) & (pre > 0)
+        return (pre >= threshold.view(-1, 1, 1)).logical_and_(pre > 0)
 
     def _running(self) -> Float[Tensor, " member"]:
         if bool(self.threshold.isnan().any()):
             raise ConfigError(
-                "this BatchTopK has no threshold yet: it has seen no batch in training mode. Train it, "
-                "or call `sae.train()` to select within the batch."
+                "this BatchTopK has no threshold yet: it has seen no batch in training mode. Train "
+                "it, or call `sae.train()` to select within the batch."
             )
         return self.threshold.clamp_min(0)
 
@@ -384,10 +407,11 @@ def _per_member(name: str, value: PerMember, members: int) -> Float[Tensor, " me
     return torch.tensor(values, dtype=torch.float64)
 
 
-def _check_k(k: Float[Tensor, " member"], width: int) -> None:
+def _check_k(k: Tensor, width: int) -> None:
     if float(k.max()) > width:
         raise ConfigError(
-            f"k is {float(k.max()):g} but the SAE has only {width} latents; choose k below the width."
+            f"k is {float(k.max()):g} but the SAE has only {width} latents; choose k below the "
+            "width."
         )
 
 
@@ -411,7 +435,8 @@ class _Step(torch.autograd.Function):
     def forward(ctx: Any, pre: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
         ctx.save_for_backward(pre, threshold)
         ctx.bandwidth = bandwidth
-        return (pre > threshold).to(pre.dtype)
+        # not pre's type, which under autocast cannot count
+        return (pre > threshold).to(threshold.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from latent_assay.atomic import plain
+from latent_assay.atomic import plain, storage_errors
 from latent_assay.errors import require
 
 
@@ -20,21 +20,27 @@ class Tracker(Protocol):
 
 
 class JsonLines:
-    """One JSON object per line, appended to a file and flushed at once."""
+    """One JSON object per line, appended to a file and flushed at once.
+
+    **Raises:** `StorageError` if the file cannot be written.
+    """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("a", encoding="utf-8")
+        with storage_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("a", encoding="utf-8")
 
     def write(self, record: dict[str, Any]) -> None:
         """Append a line."""
-        self._file.write(json.dumps(plain(record), allow_nan=False) + "\n")
-        self._file.flush()
+        with storage_errors(self.path):
+            self._file.write(json.dumps(plain(record), allow_nan=False) + "\n")
+            self._file.flush()
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with storage_errors(self.path):
+            self._file.close()
 
 
 class Wandb:

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from latent_assay import checkpoint
 from latent_assay.atomic import plain
-from latent_assay.errors import ConfigError, DataError, TrainingDiverged
+from latent_assay.errors import ConfigError, DataError, ShapeError, TrainingDiverged
 from latent_assay.history import History
 from latent_assay.losses import Forward, Objective, Progress
 from latent_assay.optimizer import Adam, clip_by_member
@@ -37,6 +37,8 @@ class WeightedBatch(NamedTuple):
     """Activations."""
     weight: Float[Tensor, " batch"]
     """Weight of each sample, summing to 1."""
+    samples: int | None = None
+    """How many samples the batch stands for, if not one per row."""
 
 
 Batch = Tensor | WeightedBatch
@@ -81,14 +83,21 @@ class TrainingConfig:
             raise ConfigError("warm-up and decay of the learning rate cannot be negative.")
         if self.lr_warm_up_steps + self.lr_decay_steps > self.steps:
             raise ConfigError(
-                f"warm-up ({self.lr_warm_up_steps}) and decay ({self.lr_decay_steps}) of the learning rate "
-                f"do not fit into {self.steps} steps; shorten them or train longer."
+                f"warm-up ({self.lr_warm_up_steps}) and decay ({self.lr_decay_steps}) of the "
+                f"learning rate do not fit into {self.steps} steps; shorten them or train longer."
+            )
+        if not all(0 <= each < 1 for each in self.betas) or not 0 < self.eps < math.inf:
+            raise ConfigError(
+                f"`betas` must lie from 0 to below 1 and `eps` be positive, got {self.betas} and "
+                f"{self.eps}."
             )
         for name in ("lr", "clip"):
             values = getattr(self, name)
             values = [values] if isinstance(values, int | float) else values
-            if not all(each > 0 for each in values):
+            if not values or not all(each > 0 for each in values):
                 raise ConfigError(f"`{name}` must be positive, got {getattr(self, name)}.")
+            if name == "lr" and math.inf in values:
+                raise ConfigError(f"`lr` must be finite, got {self.lr}.")
 
     def lr_factor(self, step: int) -> float:
         """The schedule's factor on the learning rate at a step, counted from 0."""
@@ -132,16 +141,20 @@ def fit(
 
     **Returns:** the logged numbers.
 
-    **Raises:** `TrainingDiverged` when input, loss or gradient is not finite (`sae` and the
-    checkpoint then hold the last good state); `DataError` when batches run out; `ConfigError` when
-    the folder holds a run with other settings.
+    **Raises:** `TrainingDiverged` when input, loss or gradient of a member is not finite, at the
+    next record (until then the member stands still, so that `sae` and the checkpoint hold its last
+    good state); `DataError` when batches run out or are none; `ConfigError` when the folder holds a
+    run with other settings; `FormatError` when its checkpoint is damaged; `StorageError` when a
+    checkpoint cannot be written.
     """
     config = config or TrainingConfig()
     objective.check(sae.members)
     run = _Run(sae, objective, batches, config)
     folder = Path(folder) if folder is not None else None
-    if folder is not None and resume and checkpoint.exists(folder):
-        run.restore(folder)
+    if folder is not None:
+        checkpoint.prepare(folder, resume=resume)
+        if checkpoint.exists(folder):
+            run.restore(folder)
     logs: list[Tracker] = list(trackers)
     if folder is not None:
         checkpoint.trim_log(folder / "log.jsonl", before=run.step)
@@ -160,9 +173,10 @@ def fit(
                         log.write(run.history.records[-1])
                     bar.set_postfix(_glance(record), refresh=False)
                     run.stop_if_diverged(folder)
-                if folder is not None and config.checkpoint_every is not None:
-                    if run.step % config.checkpoint_every == 0 and run.step < config.steps:
-                        run.stop_if_diverged(folder)
+                every = config.checkpoint_every
+                if folder is not None and every and run.step % every == 0:
+                    run.stop_if_diverged(folder)
+                    if run.step < config.steps:  # the last state is saved below
                         run.save(folder)
             run.history.interrupted = run.step < config.steps
         run.stop_if_diverged(folder)
@@ -201,7 +215,11 @@ class _Run:
             eps=config.eps,
         )
         limits = _for_each(config.clip, sae.members, "clip")
-        self.clip = None if min(limits) == math.inf else torch.tensor(limits, device=device)
+        self.clip = (
+            None
+            if min(limits) == math.inf
+            else torch.tensor(limits, dtype=torch.float64, device=device)
+        )
         self.since_fired: Int[Tensor, "member latent"] = torch.zeros(
             sae.members, sae.width, dtype=torch.int64, device=device
         )
@@ -213,7 +231,7 @@ class _Run:
 
     def advance(self, *, measure: bool) -> dict[str, list[float]] | None:
         """One step. With `measure`, the numbers of its batch, read off the device."""
-        x, weight = self._next()
+        x, weight, samples = self._next()
         progress = Progress(step=self.step, samples=self.samples, since_fired=self.since_fired)
         cast = (
             torch.autocast(x.device.type, torch.bfloat16) if self.config.autocast else nullcontext()
@@ -230,13 +248,13 @@ class _Run:
         for p in self.parameters.values():
             p.grad = None
         self.sae.constrain()
-        batch = x.shape[-2]
-        self.since_fired.add_(batch).masked_fill_(forward.latents.fired(), 0)
+        self.since_fired.add_(samples).masked_fill_(forward.latents.fired(weight), 0)
         self.step += 1
-        self.samples += batch
+        self.samples += samples
         return self._numbers(forward, total, parts, norm) if measure else None
 
-    def _next(self) -> tuple[Tensor, Tensor | None]:
+    def _next(self) -> tuple[Tensor, Tensor | None, int]:
+        """A batch, the weights of its samples, and how many samples it stands for."""
         if self._iterator is None:
             self._iterator = iter(self.batches)
             for _ in range(self._skip):
@@ -244,23 +262,50 @@ class _Run:
         batch = next(self._iterator, None)
         if batch is None:
             raise DataError(
-                f"batches ran out after {self.step} steps, but the config asks for {self.config.steps}; "
-                "give an endless iterator, more data, or fewer steps."
+                f"batches ran out after {self.step} steps, but the config asks for "
+                f"{self.config.steps}; give an endless iterator, more data, or fewer steps."
             )
-        x, weight = batch if isinstance(batch, WeightedBatch) else (batch, None)
+        whole = batch if isinstance(batch, WeightedBatch) else (batch, None, None)
+        x, weight, samples = whole
+        if not isinstance(x, Tensor):
+            raise DataError(
+                f"batches must be tensors or WeightedBatch, got {type(x).__name__}; a DataLoader "
+                "over a TensorDataset yields lists: take their first element."
+            )
+        self.sae.check_input(x)
+        if x.shape[-2] == 0:
+            raise DataError(f"the batch of step {self.step} holds no samples; drop empty batches.")
         like = self.sae.W_enc
         x = x.to(like.device, like.dtype, non_blocking=True)
-        return x, None if weight is None else weight.to(like.device, like.dtype)
+        if weight is not None:
+            self._check_weight(x, weight)
+            weight = weight.to(like.device, like.dtype)
+        return x, weight, x.shape[-2] if samples is None else samples
+
+    def _check_weight(self, x: Tensor, weight: Tensor) -> None:
+        if weight.shape != x.shape[-2:-1]:
+            raise ShapeError(
+                f"a weight for each of {x.shape[-2]} samples was expected, got shape "
+                f"{list(weight.shape)}."
+            )
+        # where looking costs nothing
+        if weight.device.type == "cpu" and not abs(float(weight.sum()) - 1) < 1e-3:
+            raise DataError(
+                f"the weights of a batch must sum to 1, got {float(weight.sum()):g}; divide them "
+                "by their sum."
+            )
 
     def _verdict(
         self, x: Tensor, total: Float[Tensor, " member"], norm: Float[Tensor, " member"]
     ) -> Bool[Tensor, " member"]:
-        accept = total.isfinite() & norm.isfinite()
-        input_ok = x.isfinite().flatten(-2).all(-1).expand(accept.shape)
+        """Which members may move; notes the first step at which one may not."""
+        good = total.isfinite() & norm.isfinite()
+        input_ok = x.abs().amax((-2, -1)).isfinite().expand(good.shape)
         now = torch.full_like(self.bad_loss, self.step)
         self.bad_input = torch.where(input_ok | (self.bad_input >= 0), self.bad_input, now)
-        self.bad_loss = torch.where(accept | (self.bad_loss >= 0), self.bad_loss, now)
-        return accept
+        self.bad_loss = torch.where(good | (self.bad_loss >= 0), self.bad_loss, now)
+        # a member that failed once waits for `stop_if_diverged`: its state stays the last good one
+        return (self.bad_loss < 0) & (self.bad_input < 0)
 
     @torch.no_grad()
     def _numbers(
@@ -282,7 +327,7 @@ class _Run:
             "loss": total,
             **(parts if len(parts) > 1 else {}),
             "fvu": forward.average(error) / forward.average(spread),
-            "l0": forward.latents.l0(),
+            "l0": forward.latents.l0(weight),
             "dead": (dead if padding is None else dead & ~padding).sum(-1),
             "gradient_norm": norm,
         }
@@ -303,16 +348,17 @@ class _Run:
             members = [m for m, step in enumerate(bad_input) if step == first]
             raise TrainingDiverged(
                 f"the input at step {first} holds NaN or infinity ({_members(members, self.sae)}); "
-                "expected finite activations. Likely cause: the activations were harvested or scaled "
-                "wrongly (half-precision overflow gives infinity). Check them before training."
-                + where
+                "expected finite activations. Likely cause: the activations were harvested or "
+                "scaled wrongly (half-precision overflow gives infinity). Check them before "
+                "training." + where
             )
         members = [m for m, step in enumerate(bad_loss) if step == first]
         rates = sorted({self.adam.lr[m] for m in members})
         raise TrainingDiverged(
-            f"loss or gradient at step {first} was not finite ({_members(members, self.sae)}) although "
-            f"the input was. Likely cause: the learning rate ({', '.join(f'{r:g}' for r in rates)}) is too "
-            f"high for activations of this size; try a third of it, a warm-up, or a lower `clip`.{where}"
+            f"loss or gradient at step {first} was not finite ({_members(members, self.sae)}) "
+            "although the input was. Likely cause: the learning rate "
+            f"({', '.join(f'{r:g}' for r in rates)}) is too high for activations of this size; try "
+            f"a third of it, a warm-up, or a lower `clip`.{where}"
         )
 
     def save(self, folder: Path) -> None:
@@ -321,11 +367,10 @@ class _Run:
             **{f"sae.{name}": tensor for name, tensor in self.sae.state_dict().items()},
             **{f"objective.{n}": tensor for n, tensor in self.objective.state_dict().items()},
             **{f"adam.{name}": tensor for name, tensor in self.adam.state_dict().items()},
-            "since_fired": self.since_fired,
+            "run.since_fired": self.since_fired,
         }
-        state_dict = getattr(self.batches, "state_dict", None)
-        if callable(state_dict):
-            tensors |= {f"batches.{name}": tensor for name, tensor in state_dict().items()}
+        place = self._place_in_stream()
+        tensors |= {f"batches.{n}": v for n, v in place.items() if isinstance(v, Tensor)}
         checkpoint.save(
             folder,
             tensors,
@@ -334,8 +379,14 @@ class _Run:
                 "samples": self.samples,
                 "settings": self._settings(),
                 "history": self.history.records,
+                "batches": {n: v for n, v in place.items() if not isinstance(v, Tensor)},
             },
         )
+
+    def _place_in_stream(self) -> dict[str, Any]:
+        """Where the stream is, in tensors and in what JSON can hold; empty if it cannot tell."""
+        state_dict = getattr(self.batches, "state_dict", None)
+        return dict(state_dict()) if callable(state_dict) else {}
 
     def restore(self, folder: Path) -> None:
         """Continue from the checkpoint in a folder."""
@@ -344,14 +395,18 @@ class _Run:
         group = checkpoint.by_prefix(tensors)
         checkpoint.copy_into(folder, self.sae.state_dict(), group["sae"])
         self.sae.sparsifier.derive()
-        checkpoint.copy_into(folder, self.objective.state_dict(), group.get("objective", {}))
-        self.adam.load_state_dict(group["adam"])
-        self.since_fired.copy_(tensors["since_fired"])
+        checkpoint.copy_into(folder, self.objective.state_dict(), group["objective"])
+        self.objective.derive()
+        adam = self.adam.state_dict()
+        checkpoint.copy_into(folder, adam, group["adam"])
+        self.adam.load_state_dict(adam)
+        checkpoint.copy_into(folder, {"since_fired": self.since_fired}, group["run"])
         self.step, self.samples = state["step"], state["samples"]
         self.history.records = state["history"]
         load = getattr(self.batches, "load_state_dict", None)
-        if callable(load) and "batches" in group:
-            load(group["batches"])
+        place = state["batches"] | group.get("batches", {})
+        if callable(load) and place:
+            load(place)
         else:
             self._skip = self.step
 
@@ -360,11 +415,6 @@ class _Run:
         # how often to look does not change what is trained
         for name in ("log_every", "checkpoint_every"):
             del config[name]
-        coefficients = {
-            name: tensor.tolist()
-            for name, tensor in self.objective.named_buffers()
-            if name.endswith(("coefficient", "beta", "target"))
-        }
         return plain(
             {
                 "config": config,
@@ -372,12 +422,15 @@ class _Run:
                     "members": self.sae.members,
                     "widths": self.sae.widths,
                     "d_in": self.sae.d_in,
+                    "dtype": str(self.sae.W_enc.dtype),
                     "tied": self.sae.tied,
+                    "frozen": self.sae.frozen,
                     "decoder_norm": self.sae.decoder_norm,
+                    "subtract_b_dec": self.sae.subtract_b_dec,
                     "sparsifier": self.sae.sparsifier.name,
                     **self.sae.sparsifier.settings(),
                 },
-                "objective": {"terms": self.objective.names, **coefficients},
+                "objective": self.objective.settings(),
             }
         )
 
@@ -386,8 +439,8 @@ def _for_each(value: PerMember, members: int, name: str) -> list[float]:
     values = [float(value)] * members if isinstance(value, int | float) else [*map(float, value)]
     if len(values) != members:
         raise ConfigError(
-            f"`{name}` has {len(values)} values but the SAE has {members} members; give one value, or one "
-            "for each member."
+            f"`{name}` has {len(values)} values but the SAE has {members} members; give one value, "
+            "or one for each member."
         )
     return values
 
@@ -410,7 +463,7 @@ def _glance(record: dict[str, list[float]]) -> dict[str, str]:
 
 @contextmanager
 def _deferred_interrupt() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into a flag, so that the running step ends; the second one interrupts."""
+    """Turn the first Ctrl-C into a flag, so that the step at hand ends; the second interrupts."""
     requested = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield requested

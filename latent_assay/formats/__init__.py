@@ -4,6 +4,6 @@ One folder per SAE with `cfg.json` and `sae_weights.safetensors`; an ensemble is
 such folder per member. Every saved SAE takes raw activations, and nothing is ever unpickled.
 """
 
-from latent_assay.formats.saelens import load, read_config, save
+from latent_assay.formats.saelens import describe, load, read_config, save
 
-__all__ = ["load", "read_config", "save"]
+__all__ = ["describe", "load", "read_config", "save"]

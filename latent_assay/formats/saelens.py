@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from latent_assay.atomic import new_folder, plain, write_json, write_tensors
-from latent_assay.errors import AssayError, FormatError
+from latent_assay.errors import AssayError, ConfigError, FormatError
 from latent_assay.sae import SAE, stack
 from latent_assay.sparsifiers import Identity, JumpReLU, ReLU, Sparsifier, TopK
 
@@ -55,14 +55,24 @@ def save(sae: SAE, folder: str | os.PathLike[str], metadata: dict[str, Any] | No
     - `metadata`: anything that JSON can hold: model, hook point, text, training settings.
 
     **Raises:** `StorageError` if it cannot be written (what was there before is untouched);
-    `ConfigError` for a BatchTopK that has never been trained, as it has no threshold yet.
+    `ConfigError` for a BatchTopK that has never been trained, as it has no threshold yet, and for
+    metadata that JSON cannot hold; `FormatError` for a sparsifier or weights that no file can
+    represent.
     """
-    members = sae.exported().unstack()
+    metadata = _metadata(metadata)
+    exported = sae.exported()
+    if exported.sparsifier.name not in _ARCHITECTURES:
+        raise FormatError(
+            f"the layout has no word for the sparsifier {type(exported.sparsifier).__name__}; it "
+            "knows ReLU, JumpReLU, TopK, BatchTopK and Identity. Let its `exported` return one of "
+            "them that does the same."
+        )
+    members = exported.unstack()
     with new_folder(folder) as draft:
         for number, member in enumerate(members):
             place = draft if len(members) == 1 else draft / f"member_{number:03d}"
             place.mkdir(exist_ok=True)
-            _write(member, place, metadata or {})
+            _write(member, place, metadata)
             _compare(member, _read(place))
 
 
@@ -91,9 +101,9 @@ def read_config(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
 def _members(folder: Path) -> list[Path]:
     if (folder / CONFIG_FILE).is_file():
         return [folder]
-    members = sorted(folder.glob(f"member_*/{CONFIG_FILE}")) if folder.is_dir() else []
-    if members:
-        return [path.parent for path in members]
+    members = [path.parent for path in folder.glob(f"member_*/{CONFIG_FILE}")]
+    if members:  # member_999 comes before member_1000
+        return sorted(members, key=lambda place: (len(place.name), place.name))
     if not folder.exists():
         found = "no such folder"
     elif not folder.is_dir():
@@ -103,9 +113,21 @@ def _members(folder: Path) -> list[Path]:
         listed = ", ".join(names[:8]) + (" …" if len(names) > 8 else "")
         found = f"a folder with {listed}" if names else "an empty folder"
     raise FormatError(
-        f"'{folder}' is no SAE: expected a folder with {CONFIG_FILE} and {WEIGHTS_FILE} (or member_000, "
-        f"member_001 … with these), found {found}. Give the folder that `save` or SAELens wrote."
+        f"'{folder}' is no SAE: expected a folder with {CONFIG_FILE} and {WEIGHTS_FILE} (or "
+        f"member_000, member_001 … with these), found {found}. Give the folder that `save` or "
+        "SAELens wrote."
     )
+
+
+def _metadata(metadata: dict[str, Any] | None) -> dict[str, Any]:
+    try:
+        text = json.dumps(plain(metadata or {}), allow_nan=False)
+        return dict(json.loads(text))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"metadata must be a dictionary of what JSON can hold ({error}); turn tensors into "
+            "lists and paths into strings."
+        ) from error
 
 
 def _write(sae: SAE, place: Path, metadata: dict[str, Any]) -> None:
@@ -130,7 +152,7 @@ def _write(sae: SAE, place: Path, metadata: dict[str, Any]) -> None:
         tensors["threshold"] = sparsifier.threshold[0]
     if isinstance(sparsifier, TopK):
         config |= {"k": int(sparsifier.k[0]), "rescale_acts_by_decoder_norm": False}
-    config["metadata"] = plain(metadata) | {
+    config["metadata"] = metadata | {
         "latent_assay": {
             "tied": sae.tied,
             "frozen": list(sae.frozen),
@@ -180,9 +202,20 @@ def _read(place: Path) -> SAE:
     for name in ("normalize_activations", "reshape_activations"):
         if config.get(name, "none") not in ("none", None):
             raise FormatError(
-                f"'{place}' has {name} = {config[name]!r}; expected 'none', as an SAE must take raw "
-                "activations. Fold the normalisation into the weights before saving it."
+                f"'{place}' has {name} = {config[name]!r}; expected 'none', as an SAE must take "
+                "raw activations. Fold the normalisation into the weights before saving it."
             )
+    function = config.get("activation_fn", config.get("activation_fn_str"))
+    if architecture == "standard" and function not in ("relu", None):
+        raise FormatError(
+            f"'{place}' is of architecture 'standard' with activation function {function!r}; "
+            "expected 'relu'. Have SAELens save it anew under the architecture's own name."
+        )
+    if config.get("finetuning_scaling_factor"):
+        raise FormatError(
+            f"'{place}' scales latent activations after the fact (finetuning_scaling_factor); an "
+            "SAE here has no such factor. Multiply the rows of W_dec by it before loading."
+        )
     tensors = _tensors(path)
     needed = {"W_enc", "W_dec", "b_enc", "b_dec"} | (
         {"threshold"} if architecture == "jumprelu" else set()
@@ -200,21 +233,23 @@ def _read(place: Path) -> SAE:
     for name in sorted(needed):
         if list(tensors[name].shape) != shapes[name]:
             raise FormatError(
-                f"`{name}` in '{path}' has shape {list(tensors[name].shape)}, but {CONFIG_FILE} says "
-                f"d_in {d_in} and d_sae {width}, which asks for {shapes[name]}; the two files do not "
-                "belong together."
-            )
-        if not tensors[name].is_floating_point() or not bool(tensors[name].isfinite().all()):
-            raise FormatError(
-                f"`{name}` in '{path}' must hold finite floating-point numbers; the file is damaged or "
-                "its training diverged."
+                f"`{name}` in '{path}' has shape {list(tensors[name].shape)}, but {CONFIG_FILE} "
+                f"says d_in {d_in} and d_sae {width}, which asks for {shapes[name]}; the two files "
+                "do not belong together."
             )
     dtype = _DTYPES.get(str(config.get("dtype", "float32")).removeprefix("torch."))
     if dtype is None:
         raise FormatError(
             f"'{place}' has dtype {config.get('dtype')!r}; expected one of {', '.join(_DTYPES)}."
         )
-    return _build(place, config, {name: tensors[name].to(dtype) for name in needed})
+    cast = {name: tensors[name].to(dtype) for name in sorted(needed)}
+    for name, tensor in cast.items():
+        if not tensors[name].is_floating_point() or not bool(tensor.isfinite().all()):
+            raise FormatError(
+                f"`{name}` in '{path}' must hold finite numbers of type {dtype}; the file is "
+                "damaged or its training diverged."
+            )
+    return _build(place, config, cast)
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
@@ -223,14 +258,14 @@ def _tensors(path: Path) -> dict[str, Tensor]:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:
         raise FormatError(
-            f"'{path}' is missing, truncated or corrupted ({error}); expected a safetensors file. Copy "
-            "it anew, or save the SAE again."
+            f"'{path}' is missing, truncated or corrupted ({error}); expected a safetensors file. "
+            "Copy it anew, or save the SAE again."
         ) from error
 
 
 def _build(place: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> SAE:
     W_enc, W_dec, b_enc = tensors["W_enc"].T.contiguous(), tensors["W_dec"], tensors["b_enc"]
-    if config.get("rescale_acts_by_decoder_norm"):
+    if config["architecture"] == "topk" and config.get("rescale_acts_by_decoder_norm"):
         # selection by activation × decoder length is plain selection once lengths are moved over
         length = torch.linalg.vector_norm(W_dec, dim=-1)
         W_enc, b_enc = W_enc * length.unsqueeze(-1), b_enc * length
@@ -252,7 +287,7 @@ def _build(place: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> S
             decoder_norm=own.get("decoder_norm", "free"),
             subtract_b_dec=config.get("apply_b_dec_to_input", True) is not False,
         ).eval()
-    except (AssayError, TypeError, ValueError) as error:
+    except (AssayError, TypeError, ValueError, OverflowError) as error:
         if isinstance(error, FormatError):
             raise
         raise FormatError(f"'{place}' does not describe an SAE: {error}") from error
@@ -266,11 +301,56 @@ def _sparsifier(
         return ReLU()
     if architecture == "topk":
         k = config.get("k")
-        if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-            raise FormatError(f"'{place}' has k = {k!r}; expected a positive whole number.")
+        width = tensors["b_enc"].numel()
+        if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= width:
+            raise FormatError(
+                f"'{place}' has k = {k!r}; expected a whole number from 1 to {width}."
+            )
         return TopK(k)
     if architecture == "jumprelu":
         settings = own.get("sparsifier")
         settings = settings if isinstance(settings, dict) else {}
-        return JumpReLU(tensors["threshold"][None], float(settings.get("bandwidth", 0.001)))
+        # below zero the layout's own reader takes max(pre, 0): the same as a threshold of zero
+        threshold = tensors["threshold"].clamp_min(0)
+        return JumpReLU(threshold[None], float(settings.get("bandwidth", 0.001)))
     return Identity()
+
+
+def describe(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """What is in an SAE's folder, as plain values: for a person, or as JSON.
+
+    **Raises:** `FormatError` as `load` does; what is described can also be loaded.
+    """
+    folder = Path(folder)
+    configs = read_config(folder)
+    sae = load(folder)
+    first = configs[0]
+    metadata = first.get("metadata") if isinstance(first.get("metadata"), dict) else {}
+    origin = {
+        name: value
+        for name, value in (metadata or {}).items()
+        if name != "latent_assay" and value is not None
+    }
+    with torch.no_grad():
+        lengths = torch.linalg.vector_norm(sae.W_dec, dim=-1)
+        if sae.padding is not None:
+            lengths = lengths[~sae.padding]
+        bias = torch.linalg.vector_norm(sae.b_dec, dim=-1)
+    return {
+        "folder": str(folder),
+        "architecture": str(first.get("architecture")),
+        "d_in": sae.d_in,
+        "width": sae.widths[0] if len(set(sae.widths)) == 1 else list(sae.widths),
+        "members": sae.members,
+        "tied": sae.tied,
+        "dtype": str(sae.W_enc.dtype).removeprefix("torch."),
+        "parameters": sum(tensor.numel() for tensor in sae.parameters()),
+        "decoder row lengths": {
+            "min": round(float(lengths.min()), 6),
+            "mean": round(float(lengths.mean()), 6),
+            "max": round(float(lengths.max()), 6),
+        },
+        "length of b_dec": round(float(bias.mean()), 6),
+        **{key: first[key] for key in ("k", "apply_b_dec_to_input") if key in first},
+        "origin": plain(origin),
+    }

@@ -1,7 +1,8 @@
 """Fast paths behind plain functions.
 
-`reference` holds the dense formulas as anyone would write them; every other file here computes the
-same numbers faster and is held against it by the tests. `dispatch` decides which one runs.
+The dense formulas stand beside their users as anyone would write them (`DenseLatents` in `sae`, the
+`forward` of every sparsifier); what is here computes the same numbers faster and is held against
+them by the tests. `dispatch` decides which one runs.
 """
 
 from latent_assay.kernels.dispatch import force_path, prefers_sparse

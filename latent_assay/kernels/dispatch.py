@@ -1,9 +1,9 @@
 """Which path runs: dense products or sparse ones.
 
-The crossover was measured on CPU (d_in 50 to 768, widths 50 to 16,384, batches 500 to 4,096): sparse
-products cost a fixed 1 to 2 ms per step for sorting indices and then about 40 times more per
-multiplication than a dense product, so they win once the dense latent products are large and few
-latents fire.
+The crossover was measured on CPU (d_in 50 to 768, widths 50 to 16,384, batches 500 to 4,096):
+sparse products cost a fixed 1 to 2 ms per step for sorting indices and then about 40 times more
+per multiplication than a dense product, so they win once the dense latent products are large and
+few latents fire.
 """
 
 from collections.abc import Iterator
@@ -31,9 +31,11 @@ def prefers_sparse(
     - `members`, `batch`, `width`, `d_in`: the sizes of the product.
     - `l0`: how many latents fire per sample.
     - `like`: a tensor of the device and dtype in question; sparse products exist for float32 and
-      float64 on CPU.
+      float64 on CPU, and not under autocast.
     """
     if like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
+        return False
+    if torch.is_autocast_enabled("cpu"):
         return False
     if _forced is not None:
         return _forced == "sparse"

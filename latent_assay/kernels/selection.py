@@ -1,6 +1,8 @@
 """Which latents fire, as lists of indices rather than as a mask over every latent."""
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """The candidates to fire, in compressed rows: one row per sample, members one below the other."""
+    """The candidates to fire, in compressed rows: a row per sample, members one below the other."""
 
     members: int
     """Number of members."""
@@ -23,7 +25,7 @@ class Selection:
     column: Int[Tensor, " entry"]
     """`member * width + latent` of each entry."""
 
-    @property
+    @cached_property
     def row(self) -> Int[Tensor, " entry"]:
         """`member * batch + sample` of each entry."""
         return torch.repeat_interleave(
@@ -32,7 +34,7 @@ class Selection:
             output_size=self.column.numel(),
         )
 
-    @property
+    @cached_property
     def latent(self) -> Int[Tensor, " entry"]:
         """The latent's index within its member."""
         return self.column % self.width
@@ -40,6 +42,12 @@ class Selection:
     def gather(self, dense: Float[Tensor, "member batch latent"]) -> Float[Tensor, " entry"]:
         """The entries of a dense tensor at the selected places."""
         return dense.reshape(-1, self.width)[self.row, self.latent]
+
+
+# From this many values on, a look at a sample of them pays.
+_LARGE = 2**17
+# A prime, so that a sample of every so-manyth value visits all latents whatever the width.
+_STRIDE = 61
 
 
 def select_topk(pre: Float[Tensor, "member batch latent"], k: int) -> Selection:
@@ -61,7 +69,13 @@ def select_above(
 ) -> Selection:
     """The entries where a mask is true."""
     members, batch, width = pre.shape
-    row, latent = mask.reshape(-1, width).nonzero(as_tuple=True)
+    flat = mask.reshape(-1)
+    if flat.device.type == "cpu":
+        # numpy finds the true entries about four times faster than torch does on CPU
+        place = torch.from_numpy(np.flatnonzero(flat.numpy()))
+    else:
+        place = flat.nonzero().squeeze(-1)
+    row = torch.div(place, width, rounding_mode="floor")
     row_start = torch.zeros(members * batch + 1, dtype=torch.int64, device=pre.device)
     row_start[1:] = torch.bincount(row, minlength=members * batch).cumsum(0)
     return Selection(
@@ -69,7 +83,7 @@ def select_above(
         batch=batch,
         width=width,
         row_start=row_start,
-        column=torch.div(row, batch, rounding_mode="floor") * width + latent,
+        column=torch.div(row, batch, rounding_mode="floor") * width + place % width,
     )
 
 
@@ -82,10 +96,11 @@ def batch_threshold(
 
     $$\tau = \max\{t : \sum_b w_b \sum_j 1[z_{bj} \ge t] \ge k\}, \qquad z = \max(pre, 0)$$
 
-    with $w_b = 1/B$ unless weights are given. It is the $kB$-th largest of all $z$, found by
-    partition, not by sorting. **Ties:** every entry equal to $\tau$ fires, so that the result does not
-    depend on the order of samples and a weighted pattern counts as that many equal samples; with
-    ties more than $k$ may fire. If fewer than $k$ are positive, $\tau = 0$ and all of those fire.
+    with $w_b = 1/B$ unless weights are given. It is the $\lceil kB \rceil$-th largest of all $z$,
+    found by partition, not by sorting. **Ties:** every entry equal to $\tau$ fires, so that the
+    result does not depend on the order of samples and a weighted pattern counts as that many equal
+    samples; with ties more than $k$ may fire. If fewer than $k$ are positive, $\tau = 0$ and all of
+    those fire.
 
     **Arguments:**
     - `pre`: pre-activations.
@@ -95,14 +110,13 @@ def batch_threshold(
     members, batch, width = pre.shape
     if weight is not None:
         return _weighted_threshold(pre, k, weight)
-    counts = [min(max(round(float(each) * batch), 1), batch * width) for each in k]
+    # a hair less, so that k = 0.1 and 30 samples ask for 3 and not for 4
+    counts = [
+        min(max(math.ceil(float(each) * batch * (1 - 1e-12)), 1), batch * width) for each in k
+    ]
     if pre.device.type == "cpu" and pre.dtype in (torch.float32, torch.float64):
-        # numpy's introselect is about ten times faster than torch.topk on CPU
         flat = pre.detach().reshape(members, -1).numpy()
-        ranked = [
-            float(np.partition(row, row.size - count)[row.size - count])
-            for row, count in zip(flat, counts, strict=True)
-        ]
+        ranked = [_ranked(row, count) for row, count in zip(flat, counts, strict=True)]
         return torch.tensor(ranked, dtype=pre.dtype).clamp_min(0)
     flat_pre = pre.detach().reshape(members, -1)
     return torch.stack(
@@ -111,6 +125,19 @@ def batch_threshold(
             for row, count in zip(flat_pre, counts, strict=True)
         ]
     )
+
+
+def _ranked(values: np.ndarray, rank: int) -> float:
+    """The rank-th largest value, by introselect, about ten times faster than torch.topk on CPU."""
+    if values.size >= _LARGE and rank * 8 < values.size:
+        # Most values are far too small to matter. A sample says from where on they may; the rest
+        # is left aside, unless the sample misled.
+        sample = values[::_STRIDE]
+        place = sample.size - (rank * 3 // (2 * _STRIDE) + 32)
+        above = np.flatnonzero(values >= np.partition(sample, place)[place])
+        if above.size >= rank:
+            values = values[above]
+    return float(np.partition(values, values.size - rank)[values.size - rank])
 
 
 def _weighted_threshold(
@@ -122,6 +149,7 @@ def _weighted_threshold(
     value, order = pre.detach().clamp_min(0).reshape(members, -1).sort(dim=-1, descending=True)
     mass = weight.to(torch.float64).repeat_interleave(width)[order].cumsum(-1)
     # a hair below k, so that sums of probabilities that should equal k do
-    reached = mass >= k.to(torch.float64).unsqueeze(-1) * (1 - 1e-12)
+    hair = max(1e-12, 8 * torch.finfo(weight.dtype).eps)
+    reached = mass >= k.to(torch.float64).unsqueeze(-1) * (1 - hair)
     first = torch.where(reached.any(-1), reached.to(torch.int8).argmax(-1), value.shape[-1] - 1)
     return value.gather(-1, first.unsqueeze(-1)).squeeze(-1)

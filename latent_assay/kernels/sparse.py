@@ -38,19 +38,24 @@ class SparseLatents:
         flat = flat.index_put((s.row * s.width + s.latent,), self.value)
         return flat.view(s.members, s.batch, s.width)
 
-    def fired(self) -> Bool[Tensor, "member latent"]:
-        """Whether each latent fired for at least one sample."""
+    def fired(self, weight: Float[Tensor, " batch"] | None = None) -> Bool[Tensor, "member latent"]:
+        """Whether each latent fired for at least one sample; samples of weight 0 do not count."""
         s = self.selection
+        firing = self.value.detach() != 0
+        if weight is not None:
+            firing = firing & (weight > 0)[s.row % s.batch]
         # a sum rather than an assignment: entries of value zero must not overwrite a firing
         count = torch.zeros(s.members * s.width, device=self.value.device)
-        count.index_add_(0, s.column, (self.value.detach() != 0).to(count.dtype))
+        count.index_add_(0, s.column, firing.to(count.dtype))
         return count.view(s.members, s.width) > 0
 
-    def l0(self) -> Float[Tensor, " member"]:
+    def l0(self, weight: Float[Tensor, " batch"] | None = None) -> Float[Tensor, " member"]:
         """Mean number of firing latents per sample."""
         s = self.selection
-        firing = (self.value.detach() != 0).to(self.value.dtype)
-        count = torch.zeros(s.members, dtype=self.value.dtype, device=self.value.device)
+        firing = (self.value.detach() != 0).to(torch.float64)
+        if weight is not None:
+            firing = firing * (weight * s.batch)[s.row % s.batch]
+        count = torch.zeros(s.members, dtype=torch.float64, device=self.value.device)
         return count.index_add_(0, s.column // s.width, firing) / s.batch
 
     def decode(

@@ -52,6 +52,11 @@ class AuxK(Term):
         self.refresh = refresh
         self.register_buffer("dead", torch.zeros(members, width, dtype=torch.bool))
         self.dead: Bool[Tensor, "member latent"]
+        self.derive()
+
+    def derive(self) -> None:
+        """Read the largest number of dead latents off the device, at a refresh only."""
+        self._most = int(self.dead.sum(-1).max())
 
     def value(self, forward: Forward, progress: Progress) -> Float[Tensor, " member"]:
         """The error that dead latents leave; zero for a member without any."""
@@ -60,10 +65,11 @@ class AuxK(Term):
             padding = sae.padding
             dead = progress.since_fired >= self.dead_after
             self.dead.copy_(dead if padding is None else dead & ~padding)
-        count = self.dead.sum(-1)
-        most = int(count.max())
+            self.derive()
+        most = self._most
         if most == 0:
             return torch.zeros_like(forward.x_hat[:, 0, 0])
+        count = self.dead.sum(-1)
         # one row of indices per member, dead latents first; a mask hides the rest
         order = self.dead.to(torch.int8).argsort(dim=-1, descending=True, stable=True)[:, :most]
         hidden = torch.arange(most, device=count.device) >= count.unsqueeze(-1)
@@ -77,5 +83,5 @@ class AuxK(Term):
             z = z * torch.zeros_like(z).scatter_(-1, kept, 1.0)
         error = (forward.x - forward.x_hat).detach()
         missed = (error - z @ sae.W_dec.gather(1, rows)).square().sum(-1)
-        share = (count / self.k).clamp_max(1).to(missed.dtype)
+        share = (count.to(missed.dtype) / self.k).clamp_max(1)
         return share * forward.average(missed)

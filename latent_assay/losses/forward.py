@@ -7,7 +7,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from latent_assay.errors import ConfigError
 from latent_assay.sae import SAE
+from latent_assay.sparsifiers import JumpReLU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +70,24 @@ class Forward:
         """What each group of latents adds to the reconstruction; groups end at `bounds`."""
         return self.latents.decode(self.sae.W_dec, bounds)
 
+    @cached_property
+    def firing(self) -> Float[Tensor, "member batch latent"]:
+        """1 where a latent fires, with the gradient that JumpReLU gives it.
+
+        **Raises:** `ConfigError` for any other sparsifier, as its count has no gradient.
+        """
+        sparsifier = self.sae.sparsifier
+        if not isinstance(sparsifier, JumpReLU):
+            raise ConfigError(
+                f"an L0 penalty needs a JumpReLU sparsifier, got {type(sparsifier).__name__}: only "
+                "thresholds pass a gradient through the count. Use Lp, or a recipe with k."
+            )
+        return sparsifier.fires(self.pre)
+
     def average(self, values: Float[Tensor, "member batch"]) -> Float[Tensor, " member"]:
         """The mean over the batch, weighted if the batch is."""
-        return values.mean(-1) if self.weight is None else values @ self.weight
+        # not a product of matrices, which autocast would round to bfloat16
+        return values.mean(-1) if self.weight is None else (values * self.weight).sum(-1)
 
 
 class Level(Forward):
@@ -110,6 +127,11 @@ class Level(Forward):
         """The lengths of this level's decoder rows."""
         return self._whole.decoder_norm[:, self._start : self._end]
 
+    @cached_property
+    def firing(self) -> Float[Tensor, "member batch latent"]:
+        """1 where one of this level's latents fires."""
+        return self._whole.firing[:, :, self._start : self._end]
+
     @property
     def pre(self) -> Float[Tensor, "member batch latent"]:  # type: ignore[override]
         """Pre-activations of this level's latents."""
@@ -117,4 +139,6 @@ class Level(Forward):
 
     def contributions(self, bounds: tuple[int, ...]) -> list[Float[Tensor, "member batch d_in"]]:
         """Levels are not divided further."""
-        raise TypeError("a matryoshka level cannot hold levels of its own")
+        raise ConfigError(
+            "a matryoshka level cannot hold levels of its own; give all levels to one Matryoshka."
+        )

@@ -1,6 +1,7 @@
 """Nested losses: prefixes of the latents must reconstruct on their own."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -20,8 +21,8 @@ class Matryoshka(Term):
     the early levels and absorption in the late ones are balanced.
 
     With `detached=True` a level sees the contribution of earlier latents as a constant, so that
-    each latent is trained by its own level only (the limit of $\beta \to \infty$ for early levels), and
-    sparsity is counted for the level's own latents. Biases are trained by all levels.
+    each latent is trained by its own level only (the limit of $\beta \to \infty$ for early levels),
+    and sparsity is counted for the level's own latents. Biases are trained by all levels.
 
     Works with every sparsifier; what fires is decided once, over all latents.
 
@@ -36,6 +37,7 @@ class Matryoshka(Term):
     """
 
     name = "matryoshka"
+    per_member = ("coefficient", "beta")
 
     def __init__(
         self,
@@ -47,20 +49,22 @@ class Matryoshka(Term):
     ):
         super().__init__()
         levels = tuple(levels)
-        if (
-            not levels
-            or levels[0] < 1
-            or any(a >= b for a, b in zip(levels, levels[1:], strict=False))
-        ):
+        if not levels or levels[0] < 1 or any(a >= b for a, b in pairwise(levels)):
             raise ConfigError(f"levels must be rising widths such as (32, 128, 512), got {levels}.")
-        rows = torch.as_tensor(beta, dtype=torch.float64)
+        try:
+            rows = torch.as_tensor(beta, dtype=torch.float64)
+        except (TypeError, ValueError):  # rows of different lengths
+            rows = torch.empty(0)
         rows = rows.expand(len(levels)) if rows.dim() == 0 else rows
-        rows = rows.reshape(1, -1) if rows.dim() == 1 else rows
-        if rows.dim() != 2 or rows.shape[1] != len(levels) or not bool((rows >= 0).all()):
+        rows = rows.unsqueeze(0) if rows.dim() == 1 else rows
+        usable = bool(((rows >= 0) & rows.isfinite()).all())
+        if rows.dim() != 2 or rows.shape[1] != len(levels) or not usable:
             raise ConfigError(
-                f"beta must hold {len(levels)} numbers, none negative (one for each level, or such a "
-                f"row for each member), got {beta}."
+                f"beta must hold {len(levels)} numbers, none negative (one for each level, or such "
+                f"a row for each member), got {beta}."
             )
+        if not terms:
+            raise ConfigError("a matryoshka loss needs at least one inner term, got none.")
         self.terms = nn.ModuleList(terms)
         self.levels = levels
         self.detached = detached
@@ -73,10 +77,6 @@ class Matryoshka(Term):
         if self.levels[-1] != width:
             raise ConfigError(
                 f"the last level must be the SAE's width {width}, got levels {self.levels}."
-            )
-        if self.beta.shape[0] not in (1, forward.sae.members):
-            raise ConfigError(
-                f"beta has {self.beta.shape[0]} rows but the SAE has {forward.sae.members} members."
             )
         total = torch.zeros((), dtype=forward.x.dtype, device=forward.x.device)
         start = 0
@@ -91,8 +91,8 @@ class Matryoshka(Term):
                 level = Level(forward, start, end, x_hat)
             else:
                 level = Level(forward, 0, end, inner + bias)
-            beta = self.beta[:, place].to(inner.dtype)
-            total = total + beta * torch.stack([t(level, progress) for t in self.terms]).sum(0)
+            terms = torch.stack([term(level, progress) for term in self.terms]).sum(0)
+            total = total + self.beta[:, place].to(total.dtype) * terms
             start = end
         assert inner is not None
         forward.__dict__["x_hat"] = inner + bias  # other terms need not decode again

@@ -18,8 +18,8 @@ class ActivationOrthogonality(Term):
 
     A latent that mixes features fires strongly for its main feature and weakly for the others, so
     its activations have several peaks; this removes all but the highest. $\tau_j$ is `fraction` of
-    the largest activation of latent $j$ in the last `window` batches. A latent that does not fire at
-    all ($z = 0$) is included. After `ramp.delay` both the loss and $\tau$ rise in a straight
+    the largest activation of latent $j$ in the last `window` batches. A latent that does not fire
+    at all ($z = 0$) is included. After `ramp.delay` both the loss and $\tau$ rise in a straight
     line over `ramp.length`.
 
     **Arguments:**
@@ -45,7 +45,8 @@ class ActivationOrthogonality(Term):
         super().__init__(coefficient, ramp)
         if not 0 < fraction < 1 or window < 1:
             raise ConfigError(
-                f"fraction must lie between 0 and 1 and window be positive, got {fraction}, {window}."
+                "fraction must lie between 0 and 1 and window be positive, got "
+                f"{fraction}, {window}."
             )
         self.fraction = fraction
         self.register_buffer("recent", torch.zeros(window, members, width))
@@ -54,8 +55,16 @@ class ActivationOrthogonality(Term):
     def value(self, forward: Forward, progress: Progress) -> Float[Tensor, " member"]:
         """The penalty; the running maximum takes in this batch first."""
         z = forward.z
+        if z.shape[::2] != self.recent.shape[1:]:
+            raise ConfigError(
+                f"this loss was made for {list(self.recent.shape[1:])} members and latents but "
+                f"finds {list(z.shape[::2])}; it belongs beside a matryoshka loss, not into one."
+            )
         with torch.no_grad():
-            self.recent[progress.step % self.recent.shape[0]] = z.amax(1).nan_to_num(0.0)
+            seen = z
+            if forward.weight is not None:  # samples of weight 0 are not there
+                seen = z.masked_fill((forward.weight == 0).unsqueeze(-1), -torch.inf)
+            self.recent[progress.step % self.recent.shape[0]] = seen.amax(1).nan_to_num(0.0)
         strength = self.ramp.now(progress)
         if strength == 0:
             return torch.zeros_like(z[:, 0, 0])

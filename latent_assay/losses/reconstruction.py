@@ -1,7 +1,10 @@
 """How far the reconstruction is from the activation."""
 
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from latent_assay.errors import ConfigError
 from latent_assay.losses.forward import Forward, Progress
@@ -41,10 +44,25 @@ class SquaredError(Term):
         self.register_buffer("gamma", gamma)
         self.gamma: Tensor | None
 
+    def check(self, members: int) -> None:
+        """Raise `ConfigError` unless coefficient and gamma fit so many members."""
+        super().check(members)
+        if self.gamma is not None and self.gamma.dim() == 2 and len(self.gamma) != members:
+            raise ConfigError(
+                f"gamma has {len(self.gamma)} rows but the SAE has {members} members; give one "
+                "gamma, or one for each member."
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """Coefficient, ramp and gamma."""
+        return super().settings() | {"gamma": None if self.gamma is None else self.gamma.tolist()}
+
     def value(self, forward: Forward, progress: Progress) -> Float[Tensor, " member"]:
         """The squared error."""
-        error = forward.x_hat - forward.x
+        x_hat = forward.x_hat
+        # one operation forward and one backward, where the formula in words takes two and three
+        error = F.mse_loss(x_hat, forward.x.expand_as(x_hat), reduction="none")
         if self.gamma is not None:
-            gamma = self.gamma.to(error.dtype)
-            error = error * (gamma if gamma.dim() == 1 else gamma.unsqueeze(1))
-        return forward.average(error.square().sum(-1))
+            square = self.gamma.square().to(error.dtype)
+            error = error * (square if square.dim() == 1 else square.unsqueeze(1))
+        return forward.average(error.sum(-1))

@@ -1,5 +1,7 @@
 """Penalties on how much, or how often, latents fire."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -7,7 +9,7 @@ from torch import Tensor
 from latent_assay.errors import ConfigError
 from latent_assay.losses.forward import Forward, Progress
 from latent_assay.losses.term import Ramp, Term
-from latent_assay.sparsifiers import JumpReLU, PerMember
+from latent_assay.sparsifiers import PerMember
 
 
 class Lp(Term):
@@ -33,7 +35,7 @@ class Lp(Term):
         ramp: Ramp | None = None,
     ):
         super().__init__(coefficient, ramp)
-        if p <= 0:
+        if not 0 < p < math.inf:
             raise ConfigError(f"the exponent p must be positive, got {p}; 1 is the L1 penalty.")
         self.p = p
         self.weight_by_decoder_norm = weight_by_decoder_norm
@@ -64,7 +66,7 @@ class L0(Term):
 
     def value(self, forward: Forward, progress: Progress) -> Float[Tensor, " member"]:
         """The L0."""
-        return forward.average(_firing(forward).sum(-1))
+        return forward.average(forward.firing.sum(-1))
 
 
 class TargetL0(Term):
@@ -77,28 +79,19 @@ class TargetL0(Term):
     """
 
     name = "target_l0"
+    per_member = ("coefficient", "target")
 
     def __init__(
         self, target: PerMember, coefficient: PerMember = 1.0, *, ramp: Ramp | None = None
     ):
         super().__init__(coefficient, ramp)
         values = [target] if isinstance(target, int | float) else [*target]
-        if min(values) <= 0:
+        if not all(0 < each < math.inf for each in values):
             raise ConfigError(f"the target L0 must be positive, got {target}.")
         self.register_buffer("target", torch.tensor(values, dtype=torch.float64))
         self.target: Float[Tensor, " member_or_one"]
 
     def value(self, forward: Forward, progress: Progress) -> Float[Tensor, " member"]:
         """The squared relative distance from the target."""
-        l0 = forward.average(_firing(forward).sum(-1))
+        l0 = forward.average(forward.firing.sum(-1))
         return (l0 / self.target.to(l0.dtype) - 1).square()
-
-
-def _firing(forward: Forward) -> Float[Tensor, "member batch latent"]:
-    sparsifier = forward.sae.sparsifier
-    if not isinstance(sparsifier, JumpReLU):
-        raise ConfigError(
-            f"an L0 penalty needs a JumpReLU sparsifier, got {type(sparsifier).__name__}: only "
-            "thresholds pass a gradient through the count. Use Lp, or a recipe with k."
-        )
-    return sparsifier.fires(forward.pre)

@@ -1,9 +1,10 @@
 """Terms that add up to an objective."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -54,13 +55,43 @@ class Term(nn.Module, ABC):
 
     name: ClassVar[str]
     """Its word in logs."""
+    per_member: ClassVar[tuple[str, ...]] = ("coefficient",)
+    """Its buffers with one entry for all members, or one for each."""
 
     def __init__(self, coefficient: PerMember = 1.0, ramp: Ramp | None = None):
         super().__init__()
         values = [coefficient] if isinstance(coefficient, int | float) else [*coefficient]
+        if not all(math.isfinite(each) for each in values):
+            raise ConfigError(
+                f"the coefficient of `{self.name}` must be finite, got {coefficient}."
+            )
         self.register_buffer("coefficient", torch.tensor(values, dtype=torch.float64))
         self.coefficient: Float[Tensor, " member_or_one"]
         self.ramp = ramp or Ramp()
+
+    def check(self, members: int) -> None:
+        """Raise `ConfigError` unless every value is for all members or for one of so many."""
+        for name in self.per_member:
+            count = getattr(self, name).shape[0]
+            if count not in (1, members):
+                raise ConfigError(
+                    f"the term `{self.name}` has {count} values of `{name}` but the SAE has "
+                    f"{members} members; give one value, or one for each member."
+                )
+
+    def settings(self) -> dict[str, Any]:
+        """What was chosen when it was made, for the comparison with a checkpoint's."""
+        plain = {
+            name: asdict(value) if isinstance(value, Ramp) else value
+            for name, value in vars(self).items()
+            if isinstance(value, Ramp | int | float | str | tuple)
+            and not name.startswith("_")
+            and name != "training"
+        }
+        return plain | {name: getattr(self, name).tolist() for name in self.per_member}
+
+    def derive(self) -> None:
+        """Recompute whatever was derived from the buffers; called when they are replaced."""
 
     @abstractmethod
     def value(self, forward: Forward, progress: Progress) -> Float[Tensor, " member"]:
@@ -96,13 +127,22 @@ class Objective(nn.Module):
         ]
 
     def check(self, members: int) -> None:
-        """Raise `ConfigError` unless every coefficient is for one or for `members` members."""
-        for module in self.modules():
-            if isinstance(module, Term) and module.coefficient.shape[0] not in (1, members):
-                raise ConfigError(
-                    f"the term `{module.name}` has {module.coefficient.shape[0]} coefficients but the "
-                    f"SAE has {members} members; give one value, or one for each member."
-                )
+        """Raise `ConfigError` unless every term fits so many members."""
+        for term in self.every_term():
+            term.check(members)
+
+    def every_term(self) -> list[Term]:
+        """The terms and those within them, such as the inner terms of a matryoshka loss."""
+        return [module for module in self.modules() if isinstance(module, Term)]
+
+    def settings(self) -> list[dict[str, Any]]:
+        """The settings of every term, for the comparison with a checkpoint's."""
+        return [{"name": term.name, **term.settings()} for term in self.every_term()]
+
+    def derive(self) -> None:
+        """Have every term recompute what it derived from its buffers."""
+        for term in self.every_term():
+            term.derive()
 
     def forward(
         self, forward: Forward, progress: Progress

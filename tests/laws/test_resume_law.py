@@ -1,4 +1,5 @@
-"""Kill a run anywhere and resume it: the weights equal those of the uninterrupted run, bit for bit."""
+"""Kill a run anywhere and resume it: the weights equal those of the uninterrupted run, bit for "
+"bit."""
 
 import dataclasses
 import os

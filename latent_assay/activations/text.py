@@ -1,0 +1,392 @@
+"""Documents from wherever text is kept: files, folders, data sets, Python itself."""
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from latent_assay.activations.cpython import cpython_documentation
+from latent_assay.activations.tables import TABLES, rows_of_table
+from latent_assay.errors import DataError, did_you_mean, require
+
+_TEXT_SUFFIXES = (".txt", ".md", ".rst", ".py")
+_JSON_LINES = (".jsonl", ".ndjson")
+_PURPOSE = "reading a data set"
+
+_CHARACTERS_PER_DOCUMENT = 2**16
+"""A text file is cut at the first empty line behind this many characters, to bound memory."""
+_HASHED_WHOLE = 2**26
+"""Files up to this many bytes are hashed whole; of larger ones 64 pieces are."""
+
+TextInput = Any
+"""What `documents` takes: `TextSource`, str, Path, iterable of strings, or `datasets` object."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSource:
+    """Where text comes from, in a form that a manifest can hold."""
+
+    kind: str
+    """'cpython', 'file', 'folder', 'json lines', 'table', 'saved data set', 'hub', or 'python'."""
+    location: str = ""
+    """File, folder or hub name; empty for objects in memory."""
+    column: str | None = None
+    """Column or JSON field that holds the text; None: `text`, or the only one with strings."""
+    split: str | None = None
+    """Which part of a data set, as 'train'."""
+    subset: str | None = None
+    """Configuration of a hub data set, as 'en'."""
+    streaming: bool = True
+    """Whether a hub data set is read as it downloads."""
+    content: Any = field(default=None, repr=False, compare=False)
+    """The object itself, for text in memory."""
+
+    def __iter__(self) -> Iterator[str]:
+        """Every document that is not empty.
+
+        **Raises:** `DataError` if there is none, or one is not a string.
+        """
+        found = False
+        for number, document in enumerate(_READERS[self.kind](self)):
+            if not isinstance(document, str):
+                raise DataError(
+                    f"document {number} of {self} is a {type(document).__name__}; expected a "
+                    "string. Name the column that holds the text, or convert the documents."
+                )
+            if document.strip():
+                found = True
+                yield document
+        if not found:
+            raise DataError(
+                f"{self} holds no text: there is no document, or all are empty. "
+                "Check the file or choose another source."
+            )
+
+    def __str__(self) -> str:
+        names = {"cpython": "CPython's documentation", "python": "the Python object"}
+        what = names.get(self.kind, f"the {self.kind} '{self.location}'")
+        details = [part for part in (self.subset, self.split, self.column) if part]
+        return f"{what} ({', '.join(details)})" if details else what
+
+    def describe(self) -> dict[str, Any]:
+        """The source as JSON: its fields, and its hash where one can be had without reading it all.
+
+        A file or folder is named without the way to it, so that a manifest tells nothing about the
+        machine it was written on.
+        """
+        name = self.location if self.kind == "hub" else Path(self.location).name
+        return {
+            "kind": self.kind,
+            "location": name,
+            "column": self.column,
+            "split": self.split,
+            "subset": self.subset,
+            "hash": self.hash(),
+        }
+
+    def hash(self) -> str | None:
+        """A hash of the text; None for iterators and hub data sets, which cannot be read ahead.
+
+        For CPython's documentation it is the version of Python.
+        """
+        if self.kind == "cpython":
+            return f"{platform.python_implementation()} {platform.python_version()}"
+        digest = hashlib.sha256()
+        if self.kind == "python":
+            if not isinstance(self.content, list | tuple):
+                return getattr(self.content, "_fingerprint", None)
+            for document in self.content:
+                digest.update(str(document).encode("utf-8", "surrogatepass") + b"\0")
+        elif self.kind == "hub":
+            return None
+        else:
+            for path, name in _files_behind(self):
+                digest.update(name.encode() + b"\0")
+                _update(digest, path)
+        return digest.hexdigest()[:32]
+
+
+def documents(
+    source: TextInput,
+    *,
+    column: str | None = None,
+    split: str | None = None,
+    subset: str | None = None,
+    streaming: bool = True,
+) -> Iterator[str]:
+    """Iterate over the documents of a source, in a fixed order; see `text_source`.
+
+    >>> list(documents(["one", "", "two"]))
+    ['one', 'two']
+    """
+    return iter(text_source(source, column=column, split=split, subset=subset, streaming=streaming))
+
+
+def text_source(
+    source: TextInput,
+    *,
+    column: str | None = None,
+    split: str | None = None,
+    subset: str | None = None,
+    streaming: bool = True,
+) -> TextSource:
+    """Find out what a source is.
+
+    - `"cpython"`: the language reference and the docstrings of the standard library, in an order
+      that looks random but is fixed, so that every beginning of it is a fair sample. Needs no
+      download; nothing of the library is imported.
+    - a text file: one document, cut at an empty line about every 65,000 characters.
+    - a folder: every `.txt`, `.md`, `.rst` and `.py` file below it, sorted by path.
+    - a `.jsonl` file: one object per line, its text in the field `column` (default `text`).
+    - a `.csv`, `.parquet` or `.arrow` file, a folder written by `save_to_disk`, or the name of a
+      data set on the Hugging Face hub: read with `datasets`.
+    - any Python iterable of strings, or a `datasets` object.
+
+    **Arguments:**
+    - `source`: one of these; a `TextSource` is returned as it is.
+    - `column`: field or column with the text.
+    - `split`: part of a data set; by default the only one, or `train`.
+    - `subset`: configuration of a hub data set.
+    - `streaming`: read a hub data set as it downloads instead of downloading it first.
+
+    **Raises:** `DataError` if there is no such file or it is not text.
+    """
+    if isinstance(source, TextSource):
+        return source
+    settings: dict[str, Any] = {
+        "column": column, "split": split, "subset": subset, "streaming": streaming
+    }  # fmt: skip
+    if not isinstance(source, str | Path):
+        rows = hasattr(source, "column_names")  # a `datasets` object; one with splits is a dict
+        if not rows and (not isinstance(source, Iterable) or isinstance(source, dict | bytes)):
+            raise DataError(
+                f"text cannot be read from a {type(source).__name__}; expected a file, a folder, "
+                "'cpython', a data set, or an iterable of strings."
+            )
+        return TextSource(kind="python", content=source, **settings)
+    if source == "cpython":
+        return TextSource(kind="cpython")
+    path = Path(source).expanduser()
+    location = str(path)
+    if path.is_dir():
+        saved = any((path / name).is_file() for name in ("state.json", "dataset_dict.json"))
+        kind = "saved data set" if saved else "folder"
+        return TextSource(kind=kind, location=location, **settings)
+    if path.is_file():
+        kind = "table" if path.suffix in TABLES else "file"
+        kind = "json lines" if path.suffix in _JSON_LINES else kind
+        return TextSource(kind=kind, location=location, **settings)
+    name = str(source)
+    if isinstance(source, Path) or path.suffix in (*_TEXT_SUFFIXES, *_JSON_LINES, *TABLES):
+        raise DataError(f"there is no file or folder '{name}'. Check the path.{_beside(path)}")
+    if name.count("/") > 1 or name.startswith((".", "/", "~")) or any(c.isspace() for c in name):
+        raise DataError(
+            f"there is no file or folder '{name}', and it is no name of a data set. To use a text "
+            "itself, give it in a list: [text]."
+        )
+    return TextSource(kind="hub", location=name, **settings)
+
+
+def _beside(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f" The folder '{path.parent}' does not exist either."
+    return did_you_mean(path.name, sorted(entry.name for entry in path.parent.iterdir()))
+
+
+# --- readers, one per kind ------------------------------------------------------------------------
+
+
+def _read_file(source: TextSource) -> Iterator[str]:
+    return _documents_of_file(Path(source.location))
+
+
+def _documents_of_file(path: Path) -> Iterator[str]:
+    lines: list[str] = []
+    size = 0
+    try:
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                lines.append(line)
+                size += len(line)
+                if size >= _CHARACTERS_PER_DOCUMENT and (
+                    not line.strip() or size >= 2 * _CHARACTERS_PER_DOCUMENT
+                ):
+                    yield "".join(lines)
+                    lines, size = [], 0
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"'{path}' is not UTF-8 text: {error.reason} (byte 0x{error.object[error.start]:02x}). "
+            "Convert it to UTF-8, or leave it out."
+        ) from error
+    except OSError as error:
+        raise DataError(f"'{path}' cannot be read: {error.strerror}. Check its rights.") from error
+    yield "".join(lines)
+
+
+def _files_of_folder(folder: Path) -> list[Path]:
+    files = sorted(
+        (path for path in folder.rglob("*") if path.suffix in _TEXT_SUFFIXES and path.is_file()),
+        key=lambda path: path.relative_to(folder).as_posix(),
+    )
+    if not files:
+        found = sorted({path.suffix or path.name for path in folder.rglob("*") if path.is_file()})
+        raise DataError(
+            f"the folder '{folder}' holds no text: expected {', '.join(_TEXT_SUFFIXES)} files, "
+            f"found {', '.join(found[:8]) or 'nothing'}. Give a data set file by its own path."
+        )
+    return files
+
+
+def _read_folder(source: TextSource) -> Iterator[str]:
+    for path in _files_of_folder(Path(source.location)):
+        yield from _documents_of_file(path)
+
+
+def _read_json_lines(source: TextSource) -> Iterator[str]:
+    name = source.column or "text"
+    path = Path(source.location)
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(
+                    f"line {number} of '{path}' is not JSON: {error.msg}. Expected one object per "
+                    f'line, as {{"{name}": "..."}}.'
+                ) from error
+            if not isinstance(record, dict) or name not in record:
+                fields = ", ".join(record) if isinstance(record, dict) else type(record).__name__
+                raise DataError(
+                    f"line {number} of '{path}' has no field `{name}`; found {fields}. "
+                    "Give the field that holds the text as `column`."
+                )
+            yield record[name]
+
+
+def _read_table(source: TextSource) -> Iterator[str]:
+    path = Path(source.location)
+    try:
+        yield from _column(rows_of_table(path), source)
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"'{path}' cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]} "
+            "Check that the file is complete."
+        ) from error
+
+
+def _read_saved(source: TextSource) -> Iterator[str]:
+    datasets = require("datasets", extra="lm", purpose=_PURPOSE)
+    try:
+        data = datasets.load_from_disk(source.location)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"the data set in '{source.location}' cannot be read: {str(error).splitlines()[0]} "
+            "Save it again with save_to_disk."
+        ) from error
+    yield from _column(_split(data, source), source)
+
+
+def _read_hub(source: TextSource) -> Iterator[str]:
+    datasets = require("datasets", extra="lm", purpose=_PURPOSE)
+    try:
+        data = datasets.load_dataset(
+            source.location, source.subset, streaming=source.streaming, split=source.split
+        )
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"`{source.location}` is neither a file or folder here nor a data set that the Hugging "
+            f"Face hub gave: {str(error).splitlines()[0]} Check the name, subset and split; or, "
+            "where there is no network, save it to disk elsewhere and give the folder."
+        ) from error
+    yield from _column(_split(data, source), source)
+
+
+def _read_python(source: TextSource) -> Iterator[str]:
+    if hasattr(source.content, "column_names"):  # a `datasets` object
+        yield from _column(_split(source.content, source), source)
+    else:
+        yield from source.content
+
+
+def _split(data: Any, source: TextSource) -> Any:
+    """One part of a data set that may have several."""
+    if not isinstance(data, dict):
+        return data
+    wanted = source.split or ("train" if "train" in data else next(iter(data), ""))
+    if wanted not in data or (source.split is None and len(data) > 1 and "train" not in data):
+        raise DataError(
+            f"{source} has the splits {', '.join(data) or 'none'}; "
+            + (f"there is no `{wanted}`. " if source.split else "name one as `split`. ")
+            + "Choose one of them."
+        )
+    return data[wanted]
+
+
+def _column(data: Any, source: TextSource) -> Iterator[str]:
+    rows = iter(data)
+    first = next(rows, None)
+    if first is None:
+        return
+    if not isinstance(first, dict):
+        raise DataError(
+            f"{source} yields {type(first).__name__}; expected rows with named columns."
+        )
+    strings = [name for name, value in first.items() if isinstance(value, str)]
+    name = source.column or ("text" if "text" in first else None)
+    if name is None and len(strings) == 1:
+        name = strings[0]
+    if name is None or name not in first:
+        raise DataError(
+            f"{source} has no column `{name or 'text'}`; its columns are {', '.join(first)}."
+            f"{did_you_mean(name, first) if name else ''} Give the one with the text as `column`."
+        )
+    for row in chain([first], rows):
+        if row[name] is not None:
+            yield row[name]
+
+
+_READERS = {
+    "cpython": lambda _: cpython_documentation(),
+    "file": _read_file,
+    "folder": _read_folder,
+    "json lines": _read_json_lines,
+    "table": _read_table,
+    "saved data set": _read_saved,
+    "hub": _read_hub,
+    "python": _read_python,
+}
+
+
+# --- hashing --------------------------------------------------------------------------------------
+
+
+def _files_behind(source: TextSource) -> Iterator[tuple[Path, str]]:
+    path = Path(source.location)
+    if path.is_file():
+        yield path, ""
+    elif source.kind == "folder":
+        for file in _files_of_folder(path):
+            yield file, file.relative_to(path).as_posix()
+    else:  # a saved data set: its state files carry a fingerprint of the tables
+        for file in sorted(path.rglob("state.json")):
+            yield file, file.relative_to(path).as_posix()
+
+
+def _update(digest: Any, path: Path) -> None:
+    size = path.stat().st_size
+    digest.update(str(size).encode())
+    with path.open("rb") as file:
+        if size <= _HASHED_WHOLE:
+            digest.update(file.read())
+            return
+        for i in range(64):
+            file.seek(i * (size // 64))
+            digest.update(file.read(2**16))

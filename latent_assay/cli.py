@@ -1,0 +1,228 @@
+"""The command line: `assay`.
+
+Exit status: 0 done; 1 a defect of ours (with a traceback); 2 a mistake in what was asked, told in
+one paragraph; 130 interrupted, with everything kept.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from latent_assay.errors import AssayError
+
+_EXAMPLES = {
+    "main": """\b
+Examples:
+  assay demo                      a toy world and a real language model, in minutes
+  assay train hierarchy --out runs/h    a configuration that comes with the package
+  assay train my_run.toml         your own
+  assay report runs/h             the report again, from what lies in the folder
+  assay show runs/h/saes/plain    what is in this file?""",
+}
+
+
+class _Group(click.Group):
+    """Commands whose mistakes end in a paragraph, not in a traceback."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except AssayError as error:
+            click.echo(f"assay: {error}", err=True)
+            context.exit(2)
+        except KeyboardInterrupt:
+            click.echo(
+                "assay: interrupted; the same command goes on from the last checkpoint.", err=True
+            )
+            context.exit(130)
+        except BrokenPipeError:
+            sys.stderr.close()  # whoever read our output has gone; there is nobody to tell
+            context.exit(0)
+
+
+@click.group(
+    cls=_Group,
+    epilog=_EXAMPLES["main"],
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="latent-assay", prog_name="assay")
+def main() -> None:
+    """Train sparse autoencoders and find out what each latent is made of."""
+
+
+def _out(default: str | None) -> Any:
+    return click.option(
+        "--out",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=default,
+        show_default=default is not None,
+        help="Folder for everything that is made.",
+    )
+
+
+_quiet = click.option("--quiet", is_flag=True, help="No progress bars.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+_seed = click.option(
+    "--seed", type=click.IntRange(0), help="Seed of the data; overrides the file's."
+)
+_fresh = click.option("--fresh", is_flag=True, help="Train anew even where checkpoints are.")
+
+
+@main.command(
+    epilog="""\b
+Examples:
+  assay demo
+  assay demo --only hierarchy --out /tmp/h      the toy world alone, in seconds
+  assay demo --json | jq .report"""
+)
+@_out("demo")
+@click.option(
+    "--only", type=click.Choice(["hierarchy", "minilm"]), help="One part instead of both."
+)
+@_seed
+@_fresh
+@_json
+@_quiet
+def demo(
+    out: Path, only: str | None, seed: int | None, fresh: bool, as_json: bool, quiet: bool
+) -> None:
+    """See what Latent Assay does: a toy world and a real language model, offline.
+
+    The toy world shows absorption, hedging and their balance. The language model is
+    all-MiniLM-L6-v2, reading CPython's documentation. A second run only writes the reports anew.
+    """
+    parts = [only] if only else ["hierarchy", "minilm"]
+    results = []
+    for part in parts:
+        results.append(
+            _train(part, out / part, seed, fresh, quiet or as_json, announce=not as_json)
+        )
+    _finish(results, as_json)
+
+
+@main.command(
+    epilog="""\b
+Examples:
+  assay train hierarchy                      a configuration that comes with the package
+  assay train my_run.toml --out runs/first
+  assay train my_run.toml --seed 1 --out runs/second
+
+\b
+A small configuration:
+  title = "TopK in a toy world"
+  [world]
+  preset = "absorption"
+  [training]
+  steps = 2_000
+  batch_size = 512
+  [[sae]]
+  name = "TopK"
+  recipe = "topk"
+  width = 4
+  k = 1
+  lr = 1e-3
+  seeds = [0, 1, 2]
+
+\b
+Ctrl-C keeps everything; the same command goes on."""
+)
+@click.argument("config")
+@_out(None)
+@_seed
+@_fresh
+@_json
+@_quiet
+def train(
+    config: str, out: Path | None, seed: int | None, fresh: bool, as_json: bool, quiet: bool
+) -> None:
+    """Train the SAEs of a configuration, and report.
+
+    CONFIG is a TOML file, or the name of a configuration that comes with the package. Without
+    --out, everything goes to runs/NAME.
+    """
+    folder = out or Path("runs") / Path(config).stem
+    result = _train(config, folder, seed, fresh, quiet or as_json, announce=not as_json)
+    _finish([result], as_json)
+
+
+@main.command(
+    epilog="""\b
+Examples:
+  assay report runs/first
+  assay report runs/first --json"""
+)
+@click.argument("folder", type=click.Path(path_type=Path))
+@_json
+@_quiet
+def report(folder: Path, as_json: bool, quiet: bool) -> None:
+    """Measure the SAEs of a run anew and write its report.
+
+    FOLDER is what `assay train` or `assay demo` left. Neither the model nor a network is needed.
+    """
+    from latent_assay.runs import write_report
+
+    page = write_report(folder, progress=not (quiet or as_json))
+    _finish([{"folder": str(folder), "report": str(page), "interrupted": False}], as_json)
+
+
+@main.command(
+    epilog="""\b
+Examples:
+  assay show runs/first/saes/batchtopk
+  assay show runs/first/saes/batchtopk --json"""
+)
+@click.argument("sae", type=click.Path(path_type=Path))
+@_json
+def show(sae: Path, as_json: bool) -> None:
+    """Tell what is in an SAE's folder: sizes, architecture, origin, state of its weights."""
+    from latent_assay.formats import describe
+
+    content = describe(sae)
+    if as_json:
+        click.echo(json.dumps(content, indent=2))
+        return
+    width = max(len(name) for name in content)
+    for name, value in content.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{k} {v}" for k, v in value.items())
+        elif isinstance(value, list):
+            value = ", ".join(map(str, value))
+        elif isinstance(value, float):
+            value = f"{value:.4g}"
+        click.echo(f"{name:>{width}}  {value}")
+
+
+def _train(
+    config: str, folder: Path, seed: int | None, fresh: bool, quiet: bool, *, announce: bool
+) -> dict[str, Any]:
+    from dataclasses import replace
+
+    from latent_assay.runs import read_config
+    from latent_assay.runs import train as train_run
+
+    plan = read_config(config)
+    if seed is not None:
+        plan = replace(plan, seed=seed)
+    if announce:
+        click.echo(f"{plan.title} → {folder}", err=True)
+    outcome = train_run(plan, folder, fresh=fresh, progress=not quiet)
+    return {
+        "folder": str(outcome.folder),
+        "report": None if outcome.report is None else str(outcome.report),
+        "interrupted": outcome.interrupted,
+    }
+
+
+def _finish(results: list[dict[str, Any]], as_json: bool) -> None:
+    """Say where the reports are, and end with 130 if anything was interrupted."""
+    if as_json:
+        click.echo(json.dumps(results[0] if len(results) == 1 else results, indent=2))
+    else:
+        for result in results:
+            if result["report"]:
+                click.echo(f"report: {result['report']}")
+    if any(result["interrupted"] for result in results):
+        raise KeyboardInterrupt

@@ -1,0 +1,82 @@
+"""Pure measurements: they take tensors, know nothing of SAEs, and have one implementation each.
+
+Everything has a leading member axis and is invariant to batch size: sums are kept in float64, and
+any split of the same samples gives the same numbers. Nothing here carries a gradient.
+
+- Streaming, with `update`, `merge` and `result`: `Reconstruction`, `Sparsity`, `LatentHistogram`,
+  `Classification`, `Correlation`. Every `update` takes an optional weight per sample, such as the
+  probability of a pattern in an enumerated world.
+- From weights alone: `recovery`, `mmcs`, `mcc`, `uniqueness`, `match`, `nearest_feature`,
+  `nearest_latents`, and the cosine maps.
+- Over members: `summary`.
+- By name: `METRICS`, with direction, unit, version and a sentence for each headline number.
+"""
+
+from latent_assay.metrics.classification import (
+    Classification,
+    ClassificationResult,
+    CofiringCounts,
+)
+from latent_assay.metrics.correlation import Correlation, CorrelationResult
+from latent_assay.metrics.directions import (
+    cosine_map,
+    encoder_cosine_map,
+    encoder_decoder_cosine,
+    project_on_span,
+)
+from latent_assay.metrics.histogram import LatentHistogram, LatentHistogramResult
+from latent_assay.metrics.matching import Match, assign, match, mcc
+from latent_assay.metrics.neighbours import Neighbours, nearest_latents
+from latent_assay.metrics.reconstruction import Reconstruction, ReconstructionResult
+from latent_assay.metrics.recovery import (
+    NearestFeature,
+    mmcs,
+    nearest_feature,
+    recovery,
+    uniqueness,
+)
+from latent_assay.metrics.registry import METRICS, Measured, Metric, metric
+from latent_assay.metrics.sparsity import (
+    DensityHistogram,
+    Sparsity,
+    SparsityResult,
+    density_histogram,
+)
+from latent_assay.metrics.uncertainty import MeanSd, summary
+
+__all__ = [
+    "METRICS",
+    "Classification",
+    "ClassificationResult",
+    "CofiringCounts",
+    "Correlation",
+    "CorrelationResult",
+    "DensityHistogram",
+    "LatentHistogram",
+    "LatentHistogramResult",
+    "Match",
+    "MeanSd",
+    "Measured",
+    "Metric",
+    "NearestFeature",
+    "Neighbours",
+    "Reconstruction",
+    "ReconstructionResult",
+    "Sparsity",
+    "SparsityResult",
+    "assign",
+    "cosine_map",
+    "density_histogram",
+    "encoder_cosine_map",
+    "encoder_decoder_cosine",
+    "match",
+    "mcc",
+    "metric",
+    "mmcs",
+    "nearest_feature",
+    "nearest_latents",
+    "project_on_span",
+    "recovery",
+    "summary",
+    "uniqueness",
+]

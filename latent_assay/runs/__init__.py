@@ -1,0 +1,10 @@
+"""From a configuration file to a folder of trained SAEs and a report.
+
+config ──► source (world, model or file) ──► fit each SAE ──► measure beside baselines ──► report
+"""
+
+from latent_assay.runs.config import RunConfig, read_config, shipped_configs
+from latent_assay.runs.reporting import write_report
+from latent_assay.runs.run import train
+
+__all__ = ["RunConfig", "read_config", "shipped_configs", "train", "write_report"]

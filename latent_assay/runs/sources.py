@@ -1,0 +1,187 @@
+"""Where a run's activations come from, made ready: for training, for measuring, for reading."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from latent_assay import activations, baselines
+from latent_assay.activations import ActivationStore, LanguageModel, TextSource
+from latent_assay.errors import ConfigError, FormatError, WorldError, did_you_mean
+from latent_assay.runs.config import FileSource, ModelSource, RunConfig, WorldSource
+from latent_assay.sae import SAE
+from latent_assay.worlds import Sample, World, presets
+
+BUNDLED = {"bundled:all-MiniLM-L6-v2": activations.bundled_minilm}
+
+_MEASURED_AT_ONCE = 2_048
+
+
+class Data(ABC):
+    """Activations, ready to train and measure on."""
+
+    d_in: int
+    """Their length."""
+    scale: float = 1.0
+    """What they are multiplied with in training."""
+
+    @abstractmethod
+    def stream(self, batch_size: int, seed: int) -> Iterator[Tensor]:
+        """An endless, resumable stream of scaled batches for training."""
+
+    @abstractmethod
+    def held_out(self) -> Iterable[Tensor | Sample]:
+        """Raw activations that training has not seen."""
+
+    @abstractmethod
+    def excerpt(self, n: int) -> Float[Tensor, "sample d_in"]:
+        """Some raw activations from training, to adjust baselines on."""
+
+    @property
+    def features(self) -> Float[Tensor, "feature d_in"] | None:
+        """The true features, where they are known."""
+        return None
+
+    def oracle(self) -> SAE | None:
+        """The SAE that knows the true features, where there is one."""
+        return None
+
+    def provenance(self) -> dict[str, Any]:
+        """Where the activations come from."""
+        return {}
+
+
+class WorldData(Data):
+    """Samples of a world."""
+
+    def __init__(self, source: WorldSource, seed: int):
+        makers = presets.PRESETS
+        if source.preset not in makers:
+            raise ConfigError(
+                f"there is no world `{source.preset}`; expected one of {', '.join(makers)}."
+                f"{did_you_mean(source.preset, makers)}"
+            )
+        try:
+            self.world: World = makers[source.preset](**source.options)
+        except TypeError as error:
+            raise ConfigError(f"the world `{source.preset}` cannot be made: {error}.") from error
+        self.samples = source.samples
+        self.seed = seed
+        self.d_in = self.world.d_in
+
+    def stream(self, batch_size: int, seed: int) -> Iterator[Tensor]:
+        """Samples drawn as they are needed."""
+        return self.world.stream(batch_size, seeds=seed)
+
+    def held_out(self) -> Iterator[Sample]:
+        """Fresh samples with their truth."""
+        # a seed that no training stream uses
+        generator = torch.Generator().manual_seed(2**31 + self.seed)
+        for start in range(0, self.samples, 10_000):
+            yield self.world.sample(min(10_000, self.samples - start), generator)
+
+    def excerpt(self, n: int) -> Float[Tensor, "sample d_in"]:
+        """Samples."""
+        return self.world.sample(n, torch.Generator().manual_seed(2**31 - 1 - self.seed)).x
+
+    @property
+    def features(self) -> Float[Tensor, "feature d_in"]:
+        """The true features."""
+        return self.world.features
+
+    def oracle(self) -> SAE | None:
+        """The true dictionary."""
+        try:
+            return baselines.oracle(self.world)
+        except WorldError:  # a feature that a learned world left without direction
+            return None
+
+    def provenance(self) -> dict[str, Any]:
+        """The world's portrait."""
+        return {"world": str(self.world)}
+
+
+class StoredData(Data):
+    """Activations on the disk or in memory."""
+
+    def __init__(self, store: ActivationStore, held_out: float, normalise: bool):
+        self.store = store
+        self.train_store, self.test_store = store.split(held_out)
+        self.d_in = store.d_in
+        self.scale = self.train_store.normalising_scale if normalise else 1.0
+
+    def stream(self, batch_size: int, seed: int) -> Iterator[Tensor]:
+        """Rows in random order, for ever."""
+        return self.train_store.stream(batch_size, seed, scale=self.scale)
+
+    def held_out(self) -> Iterator[Tensor]:
+        """The last part of the text."""
+        for x, _, _ in self.test_store.in_order(_MEASURED_AT_ONCE):
+            yield x.float()
+
+    def excerpt(self, n: int) -> Float[Tensor, "sample d_in"]:
+        """Shuffled rows of the first part."""
+        n = min(n, self.train_store.n_rows)
+        return next(iter(self.train_store.stream(n, seed=0)))
+
+    def provenance(self) -> dict[str, Any]:
+        """The harvest's manifest, without its list of files."""
+        dropped = {"shards", "contexts", "folders"}
+        return {
+            "activations": {k: v for k, v in self.store.manifest.items() if k not in dropped},
+            "rows": self.store.n_rows,
+            "rows held out": self.test_store.n_rows,
+            "training scale": self.scale,
+        }
+
+
+def prepare(config: RunConfig, folder: Path, *, harvest: bool, progress: bool = True) -> Data:
+    """Make a run's activations ready; with `harvest`, read them from the model if need be.
+
+    **Raises:** `FormatError` if they have not been harvested and may not be.
+    """
+    source = config.source
+    if isinstance(source, WorldSource):
+        return WorldData(source, config.seed)
+    if isinstance(source, FileSource):
+        store = ActivationStore.from_file(source.path, tensor=source.tensor)
+        return StoredData(store, source.held_out, source.normalise)
+    place = folder / "activations"
+    if harvest:
+        store = _harvested(source, place, progress)
+    elif place.is_dir():
+        store = ActivationStore.open(place, source.hook_point)
+    else:
+        raise FormatError(
+            f"'{folder}' holds no activations (a folder `activations`), so nothing can be "
+            "measured; run "
+            "`assay train` with its configuration first."
+        )
+    return StoredData(store, source.held_out, source.normalise)
+
+
+def _harvested(source: ModelSource, place: Path, progress: bool) -> ActivationStore:
+    bundled = BUNDLED.get(source.name)
+    if source.name.startswith("bundled:") and bundled is None:
+        raise ConfigError(
+            f"there is no bundled model `{source.name}`; expected {', '.join(BUNDLED)}."
+            f"{did_you_mean(source.name, BUNDLED)}"
+        )
+    model = LanguageModel.load(bundled() if bundled else source.name, device=source.device)
+    text: TextSource = activations.text_source(
+        source.text, column=source.column, split=source.split
+    )
+    stores = activations.harvest(
+        model,
+        text,
+        hook_points=source.hook_point,
+        folder=place,
+        n_tokens=source.tokens,
+        context_size=source.context_size,
+        progress=progress,
+    )
+    return stores[source.hook_point]
