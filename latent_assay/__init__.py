@@ -21,12 +21,13 @@ from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
+from latent_assay.batch import WeightedBatch
 from latent_assay.errors import AssayError, did_you_mean
 from latent_assay.formats import load, save
 from latent_assay.history import History
 from latent_assay.measurement import Measurement, measure
 from latent_assay.sae import SAE, stack
-from latent_assay.training import TrainingConfig, WeightedBatch, fit
+from latent_assay.training import TrainingConfig, fit
 from latent_assay.worlds import World
 
 __version__ = version("latent-assay")
@@ -43,6 +44,7 @@ _MODULES = frozenset(
         "losses",
         "metrics",
         "plots",
+        "population",
         "recipes",
         "report",
         "runs",
@@ -74,6 +76,7 @@ __all__ = [
     "measure",
     "metrics",
     "plots",
+    "population",
     "recipes",
     "report",
     "runs",

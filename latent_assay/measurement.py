@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from latent_assay.errors import ShapeError
+from latent_assay.batch import WeightedBatch
 from latent_assay.metrics import (
     Classification,
     MeanSd,
@@ -22,7 +22,6 @@ from latent_assay.metrics import (
     uniqueness,
 )
 from latent_assay.sae import SAE
-from latent_assay.training import WeightedBatch
 from latent_assay.worlds import Sample
 
 
@@ -102,12 +101,7 @@ def _parts(
         return batch, None, None
     if isinstance(batch, WeightedBatch):
         return batch.x, batch.weight, None
-    if isinstance(batch, Sample):
-        return batch.x, None, batch.firing
-    raise ShapeError(
-        "a batch must be a tensor, a WeightedBatch or a world's Sample, got "
-        f"{type(batch).__name__}."
-    )
+    return batch.x, None, batch.firing
 
 
 def _encoder_decoder(sae: SAE, features: Tensor | None) -> Float64[Tensor, " member"]:

@@ -572,8 +572,9 @@ def _selecting(
     config: TrainingConfig,
 ) -> Recipe:
     """What TopK and BatchTopK share: unit-norm decoder, squared error, AuxK."""
+    # encoder rows begin equal to the decoder's, at length one, as published
     sae = e.sae(
-        sparsifier, init=init or tied_random(), b_dec=b_dec, dtype=dtype, decoder_norm="unit"
+        sparsifier, init=init or tied_random(1.0), b_dec=b_dec, dtype=dtype, decoder_norm="unit"
     )
     rescue = AuxK(
         auxk,

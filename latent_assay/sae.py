@@ -35,14 +35,16 @@ class DenseLatents:
         """The tensor itself."""
         return self.value
 
-    def fired(self, weight: Float[Tensor, " batch"] | None = None) -> Bool[Tensor, "member latent"]:
+    def fired(
+        self, weight: Float[Tensor, "*lead batch"] | None = None
+    ) -> Bool[Tensor, "member latent"]:
         """Whether each latent fired for at least one sample; samples of weight 0 do not count."""
         firing = self.value.detach() != 0
         if weight is not None:
             firing = firing & (weight > 0).unsqueeze(-1)
         return firing.any(dim=1)
 
-    def l0(self, weight: Float[Tensor, " batch"] | None = None) -> Float[Tensor, " member"]:
+    def l0(self, weight: Float[Tensor, "*lead batch"] | None = None) -> Float[Tensor, " member"]:
         """Mean number of firing latents per sample."""
         count = (self.value.detach() != 0).sum(-1).to(torch.float64)
         return count.mean(-1) if weight is None else (count * weight).sum(-1)
@@ -219,7 +221,7 @@ class SAE(nn.Module):
     def latents(
         self,
         x: Float[Tensor, "batch d_in"] | Float[Tensor, "member batch d_in"],
-        weight: Float[Tensor, " batch"] | None = None,
+        weight: Float[Tensor, "*lead batch"] | None = None,
     ) -> tuple[DenseLatents | SparseLatents, Float[Tensor, "member batch latent"]]:
         """Latent activations in the form that is faster to decode, and the pre-activations.
 

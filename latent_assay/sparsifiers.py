@@ -36,7 +36,7 @@ class Sparsifier(nn.Module, ABC):
     def forward(
         self,
         pre: Float[Tensor, "member batch latent"],
-        weight: Float[Tensor, " batch"] | None = None,
+        weight: Float[Tensor, "*lead batch"] | None = None,
     ) -> Float[Tensor, "member batch latent"]:
         """Latent activations.
 
@@ -48,7 +48,7 @@ class Sparsifier(nn.Module, ABC):
     def select(
         self,
         pre: Float[Tensor, "member batch latent"],
-        weight: Float[Tensor, " batch"] | None = None,
+        weight: Float[Tensor, "*lead batch"] | None = None,
     ) -> Selection | None:
         """The entries at which `forward` may fire, where it then equals max(pre, 0).
 
@@ -139,7 +139,7 @@ class Identity(Sparsifier):
     def forward(
         self,
         pre: Float[Tensor, "member batch latent"],
-        weight: Float[Tensor, " batch"] | None = None,
+        weight: Float[Tensor, "*lead batch"] | None = None,
     ) -> Float[Tensor, "member batch latent"]:
         """Latent activations."""
         return pre
@@ -153,7 +153,7 @@ class ReLU(Sparsifier):
     def forward(
         self,
         pre: Float[Tensor, "member batch latent"],
-        weight: Float[Tensor, " batch"] | None = None,
+        weight: Float[Tensor, "*lead batch"] | None = None,
     ) -> Float[Tensor, "member batch latent"]:
         """Latent activations."""
         return pre.relu()
@@ -198,7 +198,7 @@ class JumpReLU(Sparsifier):
     def forward(
         self,
         pre: Float[Tensor, "member batch latent"],
-        weight: Float[Tensor, " batch"] | None = None,
+        weight: Float[Tensor, "*lead batch"] | None = None,
     ) -> Float[Tensor, "member batch latent"]:
         """Latent activations."""
         return _JumpReLU.apply(pre, self.threshold.unsqueeze(1), self.bandwidth)
@@ -270,7 +270,7 @@ class TopK(Sparsifier):
     def select(
         self,
         pre: Float[Tensor, "member batch latent"],
-        weight: Float[Tensor, " batch"] | None = None,
+        weight: Float[Tensor, "*lead batch"] | None = None,
     ) -> Selection:
         """The k largest of each sample."""
         if self._uniform:
@@ -280,7 +280,7 @@ class TopK(Sparsifier):
     def forward(
         self,
         pre: Float[Tensor, "member batch latent"],
-        weight: Float[Tensor, " batch"] | None = None,
+        weight: Float[Tensor, "*lead batch"] | None = None,
     ) -> Float[Tensor, "member batch latent"]:
         """Latent activations."""
         return torch.where(self._mask(pre), pre.relu(), 0.0)
@@ -344,7 +344,7 @@ class BatchTopK(Sparsifier):
     def select(
         self,
         pre: Float[Tensor, "member batch latent"],
-        weight: Float[Tensor, " batch"] | None = None,
+        weight: Float[Tensor, "*lead batch"] | None = None,
     ) -> Selection:
         """The entries at or above this batch's threshold; in evaluation above the running one."""
         return select_above(pre, self._mask(pre, weight))
@@ -352,7 +352,7 @@ class BatchTopK(Sparsifier):
     def forward(
         self,
         pre: Float[Tensor, "member batch latent"],
-        weight: Float[Tensor, " batch"] | None = None,
+        weight: Float[Tensor, "*lead batch"] | None = None,
     ) -> Float[Tensor, "member batch latent"]:
         """Latent activations; in training mode the running threshold moves a step."""
         return torch.where(self._mask(pre, weight), pre, 0.0)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 
 from latent_assay import checkpoint
 from latent_assay.atomic import plain
+from latent_assay.batch import Batch, WeightedBatch
 from latent_assay.errors import ConfigError, DataError, ShapeError, TrainingDiverged
 from latent_assay.history import History
 from latent_assay.losses import Forward, Objective, Progress
@@ -28,20 +29,6 @@ from latent_assay.optimizer import Adam, clip_by_member
 from latent_assay.sae import SAE
 from latent_assay.sparsifiers import PerMember
 from latent_assay.tracking import JsonLines, Tracker
-
-
-class WeightedBatch(NamedTuple):
-    """Samples that count differently, such as the patterns of a finite world."""
-
-    x: Float[Tensor, "batch d_in"] | Float[Tensor, "member batch d_in"]
-    """Activations."""
-    weight: Float[Tensor, " batch"]
-    """Weight of each sample, summing to 1."""
-    samples: int | None = None
-    """How many samples the batch stands for, if not one per row."""
-
-
-Batch = Tensor | WeightedBatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,16 +270,17 @@ class _Run:
         return x, weight, x.shape[-2] if samples is None else samples
 
     def _check_weight(self, x: Tensor, weight: Tensor) -> None:
-        if weight.shape != x.shape[-2:-1]:
+        if weight.shape not in (x.shape[-2:-1], (self.sae.members, x.shape[-2])):
             raise ShapeError(
-                f"a weight for each of {x.shape[-2]} samples was expected, got shape "
-                f"{list(weight.shape)}."
+                f"a weight for each of {x.shape[-2]} samples was expected, for all members or for "
+                f"each, got shape {list(weight.shape)}."
             )
-        # where looking costs nothing
-        if weight.device.type == "cpu" and not abs(float(weight.sum()) - 1) < 1e-3:
+        if weight.device.type != "cpu":  # looking would wait for the device
+            return
+        total = float(weight.sum(-1).flatten()[0])
+        if not bool((weight.sum(-1) - 1).abs().max() < 1e-3):
             raise DataError(
-                f"the weights of a batch must sum to 1, got {float(weight.sum()):g}; divide them "
-                "by their sum."
+                f"the weights of a batch must sum to 1, got {total:g}; divide them by their sum."
             )
 
     def _verdict(

@@ -17,13 +17,13 @@ LAYERS = [
         "sparsifiers",
         "activations",
     ],
-    ["sae", "initialisation", "checkpoint"],
-    ["losses", "formats", "theory"],
+    ["sae", "batch", "initialisation", "checkpoint"],
+    ["losses", "population", "formats", "theory"],
     ["history", "tracking", "optimizer", "training", "recipes"],
     ["measurement", "baselines"],
     ["evals"],
     ["plots", "report"],
-    ["runs"],
+    ["runs", "reproductions"],
     ["cli", "__main__", ""],
 ]
 

@@ -90,7 +90,7 @@ def select_above(
 def batch_threshold(
     pre: Float[Tensor, "member batch latent"],
     k: Float[Tensor, " member"],
-    weight: Float[Tensor, " batch"] | None = None,
+    weight: Float[Tensor, "*lead batch"] | None = None,
 ) -> Float[Tensor, " member"]:
     r"""The largest threshold at which at least $k$ latents fire per sample, on average.
 
@@ -143,11 +143,12 @@ def _ranked(values: np.ndarray, rank: int) -> float:
 def _weighted_threshold(
     pre: Float[Tensor, "member batch latent"],
     k: Float[Tensor, " member"],
-    weight: Float[Tensor, " batch"],
+    weight: Float[Tensor, "*lead batch"],
 ) -> Float[Tensor, " member"]:
     members, _, width = pre.shape
     value, order = pre.detach().clamp_min(0).reshape(members, -1).sort(dim=-1, descending=True)
-    mass = weight.to(torch.float64).repeat_interleave(width)[order].cumsum(-1)
+    each = weight.to(torch.float64).expand(members, -1).repeat_interleave(width, dim=-1)
+    mass = each.gather(-1, order).cumsum(-1)
     # a hair below k, so that sums of probabilities that should equal k do
     hair = max(1e-12, 8 * torch.finfo(weight.dtype).eps)
     reached = mass >= k.to(torch.float64).unsqueeze(-1) * (1 - hair)

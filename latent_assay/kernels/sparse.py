@@ -9,7 +9,7 @@ import warnings
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
@@ -38,25 +38,32 @@ class SparseLatents:
         flat = flat.index_put((s.row * s.width + s.latent,), self.value)
         return flat.view(s.members, s.batch, s.width)
 
-    def fired(self, weight: Float[Tensor, " batch"] | None = None) -> Bool[Tensor, "member latent"]:
+    def fired(
+        self, weight: Float[Tensor, "*lead batch"] | None = None
+    ) -> Bool[Tensor, "member latent"]:
         """Whether each latent fired for at least one sample; samples of weight 0 do not count."""
         s = self.selection
         firing = self.value.detach() != 0
         if weight is not None:
-            firing = firing & (weight > 0)[s.row % s.batch]
+            firing = firing & self._of_rows(weight > 0)
         # a sum rather than an assignment: entries of value zero must not overwrite a firing
         count = torch.zeros(s.members * s.width, device=self.value.device)
         count.index_add_(0, s.column, firing.to(count.dtype))
         return count.view(s.members, s.width) > 0
 
-    def l0(self, weight: Float[Tensor, " batch"] | None = None) -> Float[Tensor, " member"]:
+    def l0(self, weight: Float[Tensor, "*lead batch"] | None = None) -> Float[Tensor, " member"]:
         """Mean number of firing latents per sample."""
         s = self.selection
         firing = (self.value.detach() != 0).to(torch.float64)
         if weight is not None:
-            firing = firing * (weight * s.batch)[s.row % s.batch]
+            firing = firing * self._of_rows(weight * s.batch)
         count = torch.zeros(s.members, dtype=torch.float64, device=self.value.device)
         return count.index_add_(0, s.column // s.width, firing) / s.batch
+
+    def _of_rows(self, weight: Shaped[Tensor, "*lead batch"]) -> Shaped[Tensor, " entry"]:
+        """The weight of the sample that each entry belongs to."""
+        s = self.selection
+        return weight[s.row % s.batch] if weight.dim() == 1 else weight.flatten()[s.row]
 
     def decode(
         self, W_dec: Float[Tensor, "member latent d_in"], bounds: tuple[int, ...]

@@ -39,7 +39,7 @@ class Forward:
         self,
         sae: SAE,
         x: Float[Tensor, "batch d_in"] | Float[Tensor, "member batch d_in"],
-        weight: Float[Tensor, " batch"] | None = None,
+        weight: Float[Tensor, "*lead batch"] | None = None,
     ):
         self.sae = sae
         self.x = x

@@ -68,6 +68,10 @@ class ModelSource:
     """Tokens that the model reads at once."""
     held_out: float = 0.1
     """Share of the activations that is kept for measuring."""
+    measured: int = 50_000
+    """How many of them are measured on, at most."""
+    browsed: int = 150_000
+    """How many tokens, from the beginning, the pages of latents take their contexts from."""
     normalise: bool = True
     """Train on activations scaled to a mean length of √d_in; saved SAEs take raw ones."""
     device: str = "cpu"
@@ -84,6 +88,8 @@ class FileSource:
     """Which tensor of a safetensors file."""
     held_out: float = 0.1
     """Share that is kept for measuring."""
+    measured: int = 50_000
+    """How many of them are measured on, at most."""
     normalise: bool = True
     """Train on activations scaled to a mean length of √d_in; saved SAEs take raw ones."""
 
@@ -99,6 +105,8 @@ class TrainingPlan:
     """Optimiser steps."""
     batch_size: int = 2_048
     """Activations per step."""
+    betas: tuple[float, float] | None = None
+    """Adam's decay rates, if not the recipe's own."""
     lr_warm_up_steps: int = 0
     """Steps over which the learning rate rises."""
     lr_decay_steps: int = 0
@@ -245,6 +253,7 @@ def training_config(published: TrainingConfig, plan: TrainingPlan) -> TrainingCo
     return replace(
         published,
         steps=plan.steps,
+        betas=published.betas if plan.betas is None else plan.betas,
         lr_warm_up_steps=plan.lr_warm_up_steps,
         lr_decay_steps=plan.lr_decay_steps,
         log_every=plan.log_every,

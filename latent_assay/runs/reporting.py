@@ -85,7 +85,10 @@ def write_report(folder: str | Path, *, progress: bool = True) -> Path:
             )
         )
         bar.update()
-    rows = [_row(each.name, "trained", each.measurement, _size(each.sae)) for each in trained]
+    rows = [
+        _row(each.name, "trained", each.measurement, _size(each.sae) + _on_training(each.sae, data))
+        for each in trained
+    ]
     rows += _baseline_rows(trained, data, bar)
     sections: list[Any] = []
     if data.features is not None:
@@ -157,11 +160,13 @@ _SHOWN_MODEL = (
 def _table(rows: list[Row], data: Data) -> MetricsTable:
     shown = _SHOWN_MODEL if data.features is None else _SHOWN_WORLD
     directions = {"higher": "higher", "lower": "lower", "neutral": "none"}
+    # a dictionary that learned nothing is wholly alive: being so is no merit to rank
+    unranked = {"frac_alive", "n_dead"}
     columns = tuple(
         Column(
             key=METRICS[name].id,
             label=_LABELS[name],
-            direction=directions[METRICS[name].direction],  # type: ignore[arg-type]
+            direction="none" if name in unranked else directions[METRICS[name].direction],  # type: ignore[arg-type]
             definition=METRICS[name].definition,
             unit="" if METRICS[name].unit == "1" else METRICS[name].unit,
             digits={"l0": 1, "n_dead": 0}.get(name, 3),
@@ -220,6 +225,14 @@ def _row(
 def _size(sae: SAE) -> str:
     members = "" if sae.members == 1 else f", {sae.members} members"
     return f"{max(sae.widths):,} latents{members}"
+
+
+def _on_training(sae: SAE, data: Data) -> str:
+    """How well it does on what it was trained on, where that is not what it is measured on."""
+    if not isinstance(data, StoredData):
+        return ""
+    fvu = measure(sae, data.excerpt(_EXCERPT).split(2_048)).metrics["fvu"]
+    return f"; FVU {float(fvu.mean()):.3f} on activations it was trained on"
 
 
 def _baseline_rows(trained: list[Trained], data: Data, bar: Any) -> list[Row]:
@@ -297,8 +310,8 @@ def _most_typical(maps: Tensor) -> int:
 
 
 def _browser(trained: list[Trained], data: StoredData, bar: Any) -> LatentBrowser:
-    """Contexts of every latent, over the whole text: held-out and trained on alike."""
-    store = data.store
+    """Contexts of every latent, over the first part of the text, which it was trained on."""
+    store = data.store.part(0, min(data.store.n_rows, data.browsed))
     wanted = sorted({int(c) for _, context, _ in store.in_order(65_536) for c in context.unique()})
     pieces = [store.tokens_text(store.context(index)) for index in wanted]
     corpus = Corpus.of_documents(pieces)
@@ -330,9 +343,9 @@ def _browser(trained: list[Trained], data: StoredData, bar: Any) -> LatentBrowse
         corpus=corpus,
         saes=tuple(pages),
         sentence=(
-            "Every latent with the places in the text where it fires most. Tokens are shaded by "
-            "the "
-            "latent's activation; the underlined token is the peak."
+            "Every latent with the places where it fires most, among the first "
+            f"{store.n_rows:,} tokens. Tokens are shaded by the latent's activation; the "
+            "underlined one is the peak."
         ),
     )
 

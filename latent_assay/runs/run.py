@@ -135,8 +135,7 @@ def _claim(folder: Path, config: RunConfig, fresh: bool) -> None:
         if plain(before.to_json()) != content:
             raise ConfigError(
                 f"'{folder}' holds a run with another configuration; choose another folder with "
-                "--out, or "
-                "start anew in this one with --fresh."
+                "--out, or start anew in this one with --fresh."
             )
         return
     write_json(path, content)

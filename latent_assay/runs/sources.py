@@ -108,18 +108,20 @@ class WorldData(Data):
 class StoredData(Data):
     """Activations on the disk or in memory."""
 
-    def __init__(self, store: ActivationStore, held_out: float, normalise: bool):
+    def __init__(self, store: ActivationStore, source: ModelSource | FileSource):
         self.store = store
-        self.train_store, self.test_store = store.split(held_out)
+        self.browsed = getattr(source, "browsed", 0)
+        self.train_store, rest = store.split(source.held_out)
+        self.test_store = rest.part(0, min(rest.n_rows, source.measured))
         self.d_in = store.d_in
-        self.scale = self.train_store.normalising_scale if normalise else 1.0
+        self.scale = self.train_store.normalising_scale if source.normalise else 1.0
 
     def stream(self, batch_size: int, seed: int) -> Iterator[Tensor]:
         """Rows in random order, for ever."""
         return self.train_store.stream(batch_size, seed, scale=self.scale)
 
     def held_out(self) -> Iterator[Tensor]:
-        """The last part of the text."""
+        """Rows from the last part of the text."""
         for x, _, _ in self.test_store.in_order(_MEASURED_AT_ONCE):
             yield x.float()
 
@@ -134,7 +136,7 @@ class StoredData(Data):
         return {
             "activations": {k: v for k, v in self.store.manifest.items() if k not in dropped},
             "rows": self.store.n_rows,
-            "rows held out": self.test_store.n_rows,
+            "rows measured on": self.test_store.n_rows,
             "training scale": self.scale,
         }
 
@@ -149,7 +151,7 @@ def prepare(config: RunConfig, folder: Path, *, harvest: bool, progress: bool = 
         return WorldData(source, config.seed)
     if isinstance(source, FileSource):
         store = ActivationStore.from_file(source.path, tensor=source.tensor)
-        return StoredData(store, source.held_out, source.normalise)
+        return StoredData(store, source)
     place = folder / "activations"
     if harvest:
         store = _harvested(source, place, progress)
@@ -161,7 +163,7 @@ def prepare(config: RunConfig, folder: Path, *, harvest: bool, progress: bool = 
             "measured; run "
             "`assay train` with its configuration first."
         )
-    return StoredData(store, source.held_out, source.normalise)
+    return StoredData(store, source)
 
 
 def _harvested(source: ModelSource, place: Path, progress: bool) -> ActivationStore:
