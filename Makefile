@@ -15,6 +15,7 @@ help:
 	@echo "make demo    train on a toy world and on a real language model; the report is demo/report.html"
 	@echo "make test    every test"
 	@echo "make check   style and types"
+	@echo "make bench   measure what must be fast"
 	@echo "make format  bring the code into shape"
 	@echo "make clean   remove the environment and what the demo made"
 
@@ -28,6 +29,9 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/import_time.py --out benchmarks/results/import_time.md
 
 format: $(STAMP)
 	$(BIN)/ruff format .

@@ -176,7 +176,7 @@ def test_a_language_model_from_text_to_report(tmp_path):
     (browser,) = [s for s in report["sections"] if s["kind"] == "latent_browser"]
     assert len(browser["saes"][0]["density"]) == 128
     assert " cat" in browser["corpus"]["pieces"] or "cat" in browser["corpus"]["pieces"]
-    assert report["provenance"]["activations"]["model"]["name"].endswith("all-MiniLM-L6-v2")
+    assert report["provenance"]["activations"]["request"]["model"]["name"].endswith("all-MiniLM-L6-v2")
     show = json.loads(assay("show", run / "saes" / "batchtopk", "--json", cwd=tmp_path).stdout)
     assert show["origin"]["hook_name"] == "blocks.1.hook_resid_post"
     assert show["architecture"] == "jumprelu"

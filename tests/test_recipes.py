@@ -331,7 +331,9 @@ def test_widths_differ_by_padding():
 @pytest.mark.parametrize("name", NAMES)
 def test_the_first_weights(name):
     sae = make(name, seeds=3).sae
-    init = kaiming() if name == "jumprelu" else tied_random(0.1)
+    begins_at_one = {"topk", "batchtopk", "matryoshka_batchtopk", "balance_matryoshka"}
+    norm = 1.0 if name in begins_at_one else 0.1
+    init = kaiming() if name == "jumprelu" else tied_random(norm)
     rows, _ = init(torch.Generator().manual_seed(3), 16, D)
     close(sae.W_enc[0].detach(), rows)
     if sae.decoder_norm == "unit":

@@ -350,7 +350,7 @@ def test_a_row_is_a_sample_unless_said_otherwise():
         (
             torch.ones(2) / 2,
             ShapeError,
-            r"a weight for each of 3 samples was expected, got .*\[2\]",
+            r"a weight for each of 3 samples was expected, .* got shape \[2\]",
         ),
     ],
 )

@@ -5,8 +5,10 @@ from latent_assay.losses.forward import Forward, Progress
 from latent_assay.losses.matryoshka import Matryoshka
 from latent_assay.losses.orthogonality import ActivationOrthogonality
 from latent_assay.losses.reconstruction import SquaredError
+from latent_assay.losses.shared_matryoshka import SharedMatryoshka
 from latent_assay.losses.sparsity import L0, Lp, TargetL0
 from latent_assay.losses.term import Objective, Ramp, Term
+from latent_assay.losses.two_peaks import TwoPeaks
 
 __all__ = [
     "L0",
@@ -18,7 +20,9 @@ __all__ = [
     "Objective",
     "Progress",
     "Ramp",
+    "SharedMatryoshka",
     "SquaredError",
     "TargetL0",
     "Term",
+    "TwoPeaks",
 ]
