@@ -14,7 +14,6 @@ from latent_assay.report.contexts import ContextConfig, LatentContexts, latent_c
 from latent_assay.report.document import Report
 from latent_assay.report.latents import Corpus, LatentBrowser, LatentPages
 from latent_assay.report.metrics_table import Cell, Column, MetricsTable, Row
-from latent_assay.report.nearest import encoder_decoder_cosine, nearest_latents
 from latent_assay.report.strict_json import unpack
 
 __all__ = [
@@ -36,8 +35,6 @@ __all__ = [
     "Report",
     "Row",
     "TrainingCurves",
-    "encoder_decoder_cosine",
     "latent_contexts",
-    "nearest_latents",
     "unpack",
 ]

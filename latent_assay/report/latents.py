@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from latent_assay.errors import ConfigError, DataError, ShapeError
+from latent_assay.metrics import encoder_decoder_cosine, nearest_latents
 from latent_assay.report.contexts import LatentContexts
-from latent_assay.report.nearest import encoder_decoder_cosine, nearest_latents
 from latent_assay.report.strict_json import pack
 
 
@@ -146,11 +146,21 @@ class LatentPages:
         - `neighbours`: how many nearest latents to show.
         - `labels`: a diagnosis for each latent, if there is one.
         """
-        nearest, nearest_cosine = nearest_latents(decoder, neighbours)
+        count = min(neighbours, len(decoder) - 1)
+        if count > 0:
+            near = nearest_latents(decoder.detach(), count)
+            # a row without neighbours (length zero) is shown with none that is near
+            nearest, nearest_cosine = (
+                near.latent.clamp_min(0).cpu().numpy(),
+                near.cosine.float().cpu().numpy(),
+            )
+        else:
+            nearest = np.zeros((len(decoder), 0), dtype=np.int64)
+            nearest_cosine = np.zeros((len(decoder), 0), dtype=np.float32)
         return cls(
             name=name,
             contexts=contexts,
-            cosine=encoder_decoder_cosine(encoder, decoder),
+            cosine=encoder_decoder_cosine(encoder.detach(), decoder.detach()).float().cpu().numpy(),
             nearest=nearest,
             nearest_cosine=nearest_cosine,
             labels=None if labels is None else tuple(labels),

@@ -12,6 +12,7 @@
 | `top_k` | Top-k written with ReLU and a step |
 | `decomposition` | what an SAE's loss has to do with recovery, and reweighting |
 | `counterexamples` | small worlds in which recovery fails |
+| `prediction` | the exact expected objective of any recipe, and its gradient, in any finite world |
 
 Where the literature prints a formula that is wrong, the function of that formula ends in
 `_as_printed` and its docstring has the counterexample, so that both can be shown side by side.
@@ -29,6 +30,7 @@ from latent_assay.theory import (
     hedging_theorem,
     identifiability,
     minimisers,
+    prediction,
     single_latent,
     tied_pair,
     top_k,
@@ -44,6 +46,7 @@ __all__ = [
     "hedging_theorem",
     "identifiability",
     "minimisers",
+    "prediction",
     "single_latent",
     "tied_pair",
     "top_k",

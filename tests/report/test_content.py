@@ -26,8 +26,6 @@ from latent_assay.report import (
     Report,
     Row,
     TrainingCurves,
-    encoder_decoder_cosine,
-    nearest_latents,
     unpack,
 )
 from latent_assay.report.strict_json import pack, plain, script_json
@@ -246,22 +244,18 @@ def test_corpus_refuses_ids_without_text():
         Corpus(pieces=("a",), ids=np.array([0, 1]), documents=np.array([0]))
 
 
-def test_nearest_latents_leave_out_the_latent_itself(monkeypatch):
-    from latent_assay.report import nearest
-
-    monkeypatch.setattr(nearest, "CHUNK", 3)
+def test_pages_show_neighbours_and_agreement():
     decoder = torch.randn(10, 4, generator=torch.Generator().manual_seed(0))
     decoder[7] = decoder[2] * 5
-    index, cosine = nearest_latents(decoder, 20)
-    assert index.shape == cosine.shape == (10, 9)
-    assert not (index == np.arange(10)[:, None]).any()
-    assert index[2, 0] == 7
-    assert cosine[2, 0] == pytest.approx(1.0, abs=1e-6)
-    assert (np.diff(cosine, axis=1) <= 0).all()
-
-
-def test_zero_directions_have_cosine_zero():
-    assert encoder_decoder_cosine(torch.zeros(1, 3), torch.ones(1, 3)) == 0
+    decoder[3] = 0
+    pages = LatentPages.of("a", decoder, decoder, blank_contexts(10), neighbours=20)
+    assert pages.nearest.shape == pages.nearest_cosine.shape == (10, 9)
+    assert pages.nearest[2, 0] == 7
+    assert pages.nearest_cosine[2, 0] == pytest.approx(1.0, abs=1e-6)
+    assert pages.cosine[3] == 0
+    assert pages.cosine[2] == pytest.approx(1.0)
+    alone = LatentPages.of("b", decoder[:1], decoder[:1], blank_contexts(1))
+    assert alone.nearest.shape == (1, 0)
 
 
 def blank_contexts(width: int, contexts: int = 1, rows: int = 10) -> LatentContexts:
