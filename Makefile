@@ -30,6 +30,10 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs/reproductions.md: $(STAMP)
+	$(BIN)/assay reproduce --out runs/reproductions
+	cp runs/reproductions/reproductions.md $@
+
 bench: $(STAMP)
 	$(BIN)/python benchmarks/import_time.py --out benchmarks/results/import_time.md
 

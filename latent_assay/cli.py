@@ -20,7 +20,8 @@ Examples:
   assay train hierarchy --out runs/h    a configuration that comes with the package
   assay train my_run.toml         your own
   assay report runs/h             the report again, from what lies in the folder
-  assay show runs/h/saes/plain    what is in this file?""",
+  assay show runs/h/saes/plain    what is in this file?
+  assay reproduce --quick         what the papers claim, tested""",
 }
 
 
@@ -193,6 +194,59 @@ def show(sae: Path, as_json: bool) -> None:
         elif isinstance(value, float):
             value = f"{value:.4g}"
         click.echo(f"{name:>{width}}  {value}")
+
+
+@main.command(
+    epilog="""\b
+Examples:
+  assay reproduce --list
+  assay reproduce --quick                every claim, in minutes
+  assay reproduce 002-fig-8              one claim
+  assay reproduce 004 --out runs/004     a whole source"""
+)
+@click.argument("ids", nargs=-1)
+@click.option("--list", "only_list", is_flag=True, help="Name the claims and stop.")
+@click.option(
+    "--quick", is_flag=True, help="Population training where worlds are finite; fewer steps."
+)
+@_out("runs/reproductions")
+@_json
+@_quiet
+def reproduce(
+    ids: tuple[str, ...], only_list: bool, quick: bool, out: Path, as_json: bool, quiet: bool
+) -> None:
+    """Test what the papers claim, and show paper, prediction and measurement side by side.
+
+    IDS are claims, or the beginnings of their names such as a source's number; all, if none is
+    given. Writes report.html and reproductions.json. Ends with 0 whether or not claims hold.
+    """
+    from latent_assay.reproductions import chosen
+    from latent_assay.reproductions import reproduce as run_entries
+
+    entries = chosen(ids)
+    if only_list:
+        if as_json:
+            click.echo(json.dumps([{"id": e.id, "title": e.title} for e in entries], indent=2))
+        else:
+            width = max((len(entry.id) for entry in entries), default=0)
+            for entry in entries:
+                click.echo(f"{entry.id:<{width}}  {entry.title}")
+        return
+    outcome = run_entries(entries, out, quick=quick, progress=not (quiet or as_json))
+    content = {
+        "report": str(outcome.report),
+        "claims": len(outcome.results),
+        "passed": outcome.passed,
+        "failed": [name for name, result in outcome.results.items() if not result.passed],
+        "seconds": round(outcome.seconds, 1),
+    }
+    if as_json:
+        click.echo(json.dumps(content, indent=2))
+    else:
+        click.echo(f"{outcome.passed} of {len(outcome.results)} claims reproduced")
+        for name in content["failed"]:  # type: ignore[attr-defined]
+            click.echo(f"not reproduced: {name}")
+        click.echo(f"report: {outcome.report}")
 
 
 def _train(

@@ -176,7 +176,8 @@ def test_a_language_model_from_text_to_report(tmp_path):
     (browser,) = [s for s in report["sections"] if s["kind"] == "latent_browser"]
     assert len(browser["saes"][0]["density"]) == 128
     assert " cat" in browser["corpus"]["pieces"] or "cat" in browser["corpus"]["pieces"]
-    assert report["provenance"]["activations"]["request"]["model"]["name"].endswith("all-MiniLM-L6-v2")
+    request = report["provenance"]["activations"]["request"]
+    assert request["model"]["name"].endswith("all-MiniLM-L6-v2")
     show = json.loads(assay("show", run / "saes" / "batchtopk", "--json", cwd=tmp_path).stdout)
     assert show["origin"]["hook_name"] == "blocks.1.hook_resid_post"
     assert show["architecture"] == "jumprelu"
@@ -227,8 +228,19 @@ def test_mistakes_about_models_and_text(hook, text, says, tmp_path):
     assert says in done.stderr
 
 
+def test_reproductions_are_listed_and_run(tmp_path):
+    listed = assay("reproduce", "--list", cwd=tmp_path).stdout
+    assert "000-proposition-1  " in listed
+    assert listed.count("\n") > 50
+    done = assay("reproduce", "000-proposition-1", "--quick", "--json", "--out", "r", cwd=tmp_path)
+    assert json.loads(done.stdout)["passed"] == 1
+    assert json.loads((tmp_path / "r" / "reproductions.json").read_text())[0]["passed"]
+    done = assay("reproduce", "000-proposition-9", cwd=tmp_path, code=2)
+    assert "Did you mean `000-proposition-1`" in done.stderr
+
+
 def test_help_teaches_by_example(tmp_path):
-    for command in ("demo", "train", "report", "show"):
+    for command in ("demo", "train", "report", "show", "reproduce"):
         done = assay(command, "--help", cwd=tmp_path)
         assert "Examples:" in done.stdout
         assert f"  assay {command}" in done.stdout

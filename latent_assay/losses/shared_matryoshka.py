@@ -82,6 +82,10 @@ class SharedMatryoshka(Term):
                 f"initial shares must lie from lowest to highest, got {initial} for {lowest} to "
                 f"{highest}."
             )
+        if len(starts) not in (1, members):
+            raise ConfigError(
+                f"give one initial share, or one for each of {members} members, got {len(starts)}."
+            )
         if not terms:
             raise ConfigError("a matryoshka loss needs at least one inner term, got none.")
         self.terms = nn.ModuleList(terms)

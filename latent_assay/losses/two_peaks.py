@@ -87,19 +87,17 @@ def on_peak(
     >>> on_peak(values, torch.full((1, 4), 0.25)).flatten().tolist()
     [False, False, True, True]
     """
-    value, order = a.sort(dim=1)
-    w = weight.unsqueeze(-1).expand_as(a).gather(1, order).double()
-    centred = value.double() - (w * value).sum(1, keepdim=True)
-    below, moment = w.cumsum(1), (w * centred).cumsum(1)
-    # the variance between, from the part of the mean that lies below: with sum 0 they are equal
+    a = a.mT.contiguous()  # sorting is faster along the last axis
+    value, order = a.sort(dim=-1)
+    w = weight.unsqueeze(1).expand_as(a).gather(-1, order).double()
+    centred = value.double() - (w * value).sum(-1, keepdim=True)
+    below, moment = w.cumsum(-1)[..., :-1], (w * centred).cumsum(-1)[..., :-1]
     room = below * (1 - below)
-    between = torch.where(room > 1e-12, moment.square() / room.clamp_min(1e-12), 0.0)
-    gap = value.diff(dim=1) > 1e-6 * (value[:, -1:] - value[:, :1])
-    between = between[:, :-1].masked_fill(~gap, -1.0)
-    cut = between.argmax(dim=1, keepdim=True)
-    threshold = value.gather(1, cut)
-    flat = ~gap.any(dim=1, keepdim=True)
-    return (a > threshold) & ~flat
+    between = moment.square() / room.clamp_min(1e-12)
+    gap = value.diff(dim=-1) > 1e-6 * (value[..., -1:] - value[..., :1])
+    cut = between.masked_fill(~gap | (room < 1e-12), -1.0).argmax(dim=-1, keepdim=True)
+    on = (a > value.gather(-1, cut)) & gap.any(dim=-1, keepdim=True)
+    return on.mT
 
 
 def _weights(forward: Forward, like: Tensor) -> Float[Tensor, "member batch"]:

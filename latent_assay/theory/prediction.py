@@ -2,7 +2,8 @@ r"""Is this solution optimal? The exact expected objective of any recipe in any 
 
 For given weights $\theta$ and patterns $x_k$ with probabilities $P_k$,
 
-$$L(\theta) = \sum_k P_k\, \ell(x_k; \theta), \qquad \nabla L(\theta) = \sum_k P_k\, \nabla\ell(x_k; \theta)$$
+$$L(\theta) = \sum_k P_k\, \ell(x_k; \theta), \qquad
+\nabla L(\theta) = \sum_k P_k\, \nabla\ell(x_k; \theta)$$
 
 so "is this a minimum?" has an answer without sampling noise: the gradient vanishes, and no small
 step lowers the objective.
