@@ -22,6 +22,8 @@ help:
 demo: $(STAMP)
 	$(BIN)/assay demo --out demo
 
+# tests are small: threads would only wait for each other
+test: export OMP_NUM_THREADS ?= 1
 test: $(STAMP)
 	$(BIN)/python -m pytest
 

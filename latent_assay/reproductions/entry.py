@@ -10,6 +10,11 @@ from torch import Tensor
 from latent_assay.atomic import plain
 
 
+Number = int | float
+Values = Tensor | Sequence[Number] | Number
+"""One number per member, or a single number."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Check:
     """One measured number held against what it should be."""
@@ -26,9 +31,7 @@ class Check:
     """Whether it is as it should be."""
 
     @classmethod
-    def band(
-        cls, name: str, values: Tensor | Sequence[float] | float, low: float, high: float
-    ) -> "Check":
+    def band(cls, name: str, values: Values, low: Number, high: Number) -> "Check":
         """The mean over members must lie from `low` to `high`; infinity leaves a side open.
 
         >>> Check.band("cosine", [0.98, 1.0], 0.95, 1.0).passed
@@ -47,9 +50,9 @@ class Check:
     def near(
         cls,
         name: str,
-        values: Tensor | Sequence[float] | float,
-        target: float,
-        tolerance: float,
+        values: Values,
+        target: Number,
+        tolerance: Number,
     ) -> "Check":
         """The mean over members must lie within `tolerance` of `target`."""
         mean, sd = _mean_sd(values)
@@ -137,7 +140,7 @@ class Entry:
         return content
 
 
-def _mean_sd(values: Tensor | Sequence[float] | float) -> tuple[float, float | None]:
+def _mean_sd(values: Values) -> tuple[float, float | None]:
     if isinstance(values, Tensor):
         values = values.detach().flatten().tolist()
     if isinstance(values, int | float):
@@ -149,7 +152,7 @@ def _mean_sd(values: Tensor | Sequence[float] | float) -> tuple[float, float | N
     return mean, math.sqrt(math.fsum((each - mean) ** 2 for each in numbers) / (len(numbers) - 1))
 
 
-def _band(low: float, high: float) -> str:
+def _band(low: Number, high: Number) -> str:
     if high == math.inf:
         return f"at least {low:.4g}"
     if low == -math.inf:

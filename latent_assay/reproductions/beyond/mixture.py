@@ -104,7 +104,7 @@ def _run(quick: bool) -> Result:
         "× .73 = "
         "15 × .68) has two as well. In a trial in which the loss "
         "rose to all of it within 500 steps 3 of 16 SAEs ended there; 0 of 16 with the slow rise "
-        "used here, as squared error then still keeps latents at right "
+        "used here, presumably as squared error then still keeps latents at right "
         "angles while they part. Set in before plain training has settled, the loss also "
         "froze latents that mix 3 and 8 at equal height (2 of 6 in a trial with parent 12)."
     )
