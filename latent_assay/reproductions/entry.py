@@ -9,7 +9,6 @@ from torch import Tensor
 
 from latent_assay.atomic import plain
 
-
 Number = int | float
 Values = Tensor | Sequence[Number] | Number
 """One number per member, or a single number."""
