@@ -21,49 +21,52 @@ WIDTH = 5
 CHILDREN = (5, 7)
 L1 = 5e-3
 """The penalty of tied SAEs, in superposition twice that."""
-CURE_LR = 3e-3
+LR, CURE_LR = 1e-2, 3e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A part of a training."""
+
+    steps: int
+    """Optimiser steps."""
+    batch_size: int
+    """Samples per step."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How long the parts of a training take, in steps."""
+    """How long trainings take."""
 
-    plain: int
-    """Without the activation-orthogonality loss; twice that in superposition."""
-    untied: int
-    """An untied SAE, without it too."""
+    plain: Phase
+    """A tied SAE without the activation-orthogonality loss."""
+    superposed: Phase
+    """The same in superposition, where a member may begin with feature 9 for 3. That is worse, but
+    hardly, so that in the noise of small batches it takes long to let go of it."""
+    untied: Phase
+    """An untied SAE."""
     ramp: int
-    """While loss and threshold rise."""
-    hold: int
-    """Afterwards."""
-    lr: float
-    """Learning rate until the cure."""
-    batch_size: int
-    """Samples per step until the cure."""
-    cure_batch_size: int
-    """Samples per step from then on."""
+    """Steps while loss and threshold rise."""
+    cure: Phase
+    """All steps with the loss, those included."""
     shared: bool
     """Whether all members see the same samples, which is faster; they begin differently."""
 
 
 QUICK = Schedule(
-    plain=2400,
-    untied=8000,
+    plain=Phase(steps=2400, batch_size=512),
+    superposed=Phase(steps=2400, batch_size=2048),
+    untied=Phase(steps=6000, batch_size=256),
     ramp=1000,
-    hold=600,
-    lr=1e-2,
-    batch_size=512,
-    cure_batch_size=128,
+    cure=Phase(steps=1600, batch_size=128),
     shared=True,
 )
 FULL = Schedule(
-    plain=12_000,
-    untied=12_000,
+    plain=Phase(steps=10_000, batch_size=512),
+    superposed=Phase(steps=5000, batch_size=2048),
+    untied=Phase(steps=12_000, batch_size=256),
     ramp=6000,
-    hold=4000,
-    lr=5e-3,
-    batch_size=512,
-    cure_batch_size=256,
+    cure=Phase(steps=10_000, batch_size=256),
     shared=False,
 )
 
@@ -79,7 +82,6 @@ def world_with(parent: int | None, d_in: int = 50) -> World:
     return presets.broken_latents(parent=parent, d_in=d_in)
 
 
-@cache
 def trained(
     parent: int | None, quick: bool, *, d_in: int = 50, l1: float = L1, untied: bool = False
 ) -> SAE:
@@ -92,27 +94,32 @@ def trained(
     - `l1`: the penalty.
     - `untied`: encoder and decoder on their own.
     """
+    return _trained(parent, quick, d_in, l1, untied)
+
+
+@cache  # behind a function without defaults, as equal calls must look equal
+def _trained(parent: int | None, quick: bool, d_in: int, l1: float, untied: bool) -> SAE:
     plan = schedule(quick)
     make = relu_l1 if untied else tied
-    sae, objective, config = make(d_in=d_in, width=WIDTH, l1=l1, seeds=SEEDS, lr=plan.lr)
-    if untied:  # turns more slowly, and is less steady at a high rate
-        config = replace(config, lr=5e-3)
-    steps = plan.untied if untied else plan.plain
-    if d_in < 20:  # features 3 and 9 nearly tie there, and the choice takes time
-        steps *= 2
-    world = world_with(parent, d_in)
-    config = replace(config, steps=steps, lr_decay_steps=round(0.7 * steps), log_every=steps)
-    batches = _batches(world, plan.batch_size, first_seed=1000, shared=plan.shared)
+    sae, objective, config = make(d_in=d_in, width=WIDTH, l1=l1, seeds=SEEDS, lr=LR)
+    phase = plan.untied if untied else plan.superposed if d_in < 20 else plan.plain
+    batches = _batches(world_with(parent, d_in), phase, first_seed=1000, shared=plan.shared)
+    decay = round(0.6 * phase.steps)
+    config = replace(config, steps=phase.steps, lr_decay_steps=decay, log_every=phase.steps)
     fit(sae, objective, batches, config, progress=False)
     return sae
 
 
-@cache
 def cured(parent: int, quick: bool, *, d_in: int = 50, l1: float = L1) -> SAE:
     """`trained`, then with the activation-orthogonality loss: it rises, and stays.
 
     **Arguments:** as `trained`.
     """
+    return _cured(parent, quick, d_in, l1)
+
+
+@cache
+def _cured(parent: int, quick: bool, d_in: int, l1: float) -> SAE:
     plan = schedule(quick)
     sae = deepcopy(trained(parent, quick, d_in=d_in, l1=l1))
     _, objective, config = tied_orthogonal(
@@ -122,19 +129,18 @@ def cured(parent: int, quick: bool, *, d_in: int = 50, l1: float = L1) -> SAE:
         seeds=SEEDS,
         lr=CURE_LR,
         delay_samples=0,
-        warm_up_samples=plan.ramp * plan.cure_batch_size,
+        warm_up_samples=plan.ramp * plan.cure.batch_size,
     )
-    steps = plan.ramp + plan.hold
-    world = world_with(parent, d_in)
-    config = replace(config, steps=steps, lr_decay_steps=plan.hold, log_every=steps)
-    batches = _batches(world, plan.cure_batch_size, first_seed=2000, shared=plan.shared)
+    steps = plan.cure.steps
+    batches = _batches(world_with(parent, d_in), plan.cure, first_seed=2000, shared=plan.shared)
+    config = replace(config, steps=steps, lr_decay_steps=steps - plan.ramp, log_every=steps)
     fit(sae, objective, batches, config, progress=False)
     return sae
 
 
-def _batches(world: World, batch_size: int, *, first_seed: int, shared: bool) -> Stream:
+def _batches(world: World, phase: Phase, *, first_seed: int, shared: bool) -> Stream:
     seeds = first_seed if shared else range(first_seed, first_seed + len(SEEDS))
-    return world.stream(batch_size, seeds=seeds)
+    return world.stream(phase.batch_size, seeds=seeds)
 
 
 def magnitudes(world: World) -> Float64[Tensor, " feature"]:
