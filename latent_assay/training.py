@@ -149,7 +149,7 @@ def fit(
     sae.train()
     bar = tqdm(total=config.steps, initial=run.step, unit="step", disable=not progress)
     try:
-        with _deferred_interrupt() as interrupt:
+        with _deferred_interrupt() as interrupt, _threads_for(sae):
             while run.step < config.steps and not interrupt.is_set():
                 due = (run.step + 1) % config.log_every == 0 or run.step + 1 == config.steps
                 record = run.advance(measure=due)
@@ -447,6 +447,20 @@ def _glance(record: dict[str, list[float]]) -> dict[str, str]:
         return sum(values) / len(values) if values else math.nan
 
     return {"fvu": f"{mean('fvu'):.3g}", "L0": f"{mean('l0'):.3g}", "dead": f"{mean('dead'):.3g}"}
+
+
+@contextmanager
+def _threads_for(sae: SAE) -> Iterator[None]:
+    """One thread for small SAEs, whose operations are over before a second thread has woken up."""
+    before = torch.get_num_threads()
+    small = sae.W_enc.device.type == "cpu" and sae.W_enc.numel() < 2**17
+    if small:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if small:
+            torch.set_num_threads(before)
 
 
 @contextmanager
