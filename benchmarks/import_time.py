@@ -14,7 +14,7 @@ from statistics import median
 
 import torch
 
-REPETITIONS = 11
+REPETITIONS = 5
 LIMIT = 1.3
 
 
