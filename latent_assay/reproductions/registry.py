@@ -10,13 +10,11 @@ from latent_assay.reproductions import (
     hedging,
     hedging_theory,
     identifiability,
-    lp_absorption,
 )
 from latent_assay.reproductions.entry import Entry
 
 _MODULES = (
     absorption,
-    lp_absorption,
     hedging,
     hedging_theory,
     identifiability,

@@ -12,11 +12,11 @@ from torch import Tensor
 from latent_assay.batch import WeightedBatch
 from latent_assay.initialisation import from_features
 from latent_assay.losses import Lp, Objective, SharedMatryoshka, SquaredError
-from latent_assay.plots import Band
 from latent_assay.population import minibatches, population
 from latent_assay.recipes import Recipe, matryoshka
 from latent_assay.report import CosineMaps, Curve, TrainingCurves
 from latent_assay.reproductions.beyond.share_theory import balancing_share
+from latent_assay.reproductions.curves import axis, line
 from latent_assay.reproductions.entry import Check, Entry, Result
 from latent_assay.reproductions.experiment import decoder_map, encoder_map, picture
 from latent_assay.sae import SAE
@@ -217,17 +217,13 @@ def _stands(sae: SAE, world: World) -> bool:
 
 
 def _curve(label: str, encoder: Float[Tensor, "beta child"]) -> Curve:
-    steps = np.array([round(1000 * beta) for beta in BETAS], dtype=np.int64)
-    values = encoder.detach().double().numpy()
+    steps = axis(BETAS, 1000)
+    values = encoder.detach()
     return Curve(
         metric=f"encoder_{label}",
         label=f"encoder component, {label}",
-        bands=tuple(
-            Band(name=f"child {child + 1}", steps=steps, mean=values[:, child],
-                 low=values[:, child], high=values[:, child])
-            for child in range(3)
-        ),
-    )  # fmt: skip
+        bands=tuple(line(f"child {child + 1}", steps, values[:, child]) for child in range(3)),
+    )
 
 
 def _numbers(values: Tensor) -> str:

@@ -5,7 +5,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from latent_assay.plots import Band
 from latent_assay.report import CosineMap, CosineMaps, Curve, TrainingCurves
 from latent_assay.reproductions.broken_latents.narrow import (
     covariance,
@@ -16,6 +15,7 @@ from latent_assay.reproductions.broken_latents.narrow import (
     within,
     world_with,
 )
+from latent_assay.reproductions.curves import line
 from latent_assay.reproductions.entry import Check, Entry, Result
 from latent_assay.reproductions.experiment import SEEDS, decoder_map, latent_of, picture
 from latent_assay.sae import SAE
@@ -47,6 +47,7 @@ def _ranking(quick: bool) -> Result:
     with_parent = loss_without_latent_as_printed(rates(linked), magnitudes(linked))
     variance = covariance(linked).diagonal()
     own = loss_without_latent(p, m)
+    features = np.arange(len(p))
     return Result(
         checks=(
             Check.true("p m² is largest for 4 to 8", _top(printed) == {4, 5, 6, 7, 8}),
@@ -70,9 +71,9 @@ def _ranking(quick: bool) -> Result:
                         metric="cost",
                         label="squared error",
                         bands=(
-                            _line("p m², independent", printed),
-                            _line("p m², 12 parent of 5 and 7", with_parent),
-                            _line("variance, 12 parent of 5 and 7", variance),
+                            line("p m², independent", features, printed),
+                            line("p m², 12 parent of 5 and 7", features, with_parent),
+                            line("variance, 12 parent of 5 and 7", features, variance),
                         ),
                         definition="Expected squared error of a feature that no latent writes.",
                     ),
@@ -236,11 +237,6 @@ def _top(cost: Tensor) -> set[int]:
 
 def _worst(values: Tensor) -> Tensor:
     return values.abs().amax(-1)
-
-
-def _line(name: str, values: Tensor) -> Band:
-    y = values.numpy()
-    return Band(name=name, steps=np.arange(len(y)), mean=y, low=y, high=y)
 
 
 _SETUP = (

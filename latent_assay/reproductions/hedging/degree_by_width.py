@@ -13,6 +13,7 @@ from latent_assay.initialisation import Initialisation, from_features, tied_rand
 from latent_assay.losses import AuxK, Objective, SquaredError
 from latent_assay.plots import Band, Bins
 from latent_assay.report import Cell, Column, Curve, Histogram, MetricsTable, Row, TrainingCurves
+from latent_assay.reproductions.curves import line, member_band
 from latent_assay.reproductions.entry import Check, Entry, Result
 from latent_assay.reproductions.experiment import SEEDS, decoder_map
 from latent_assay.reproductions.hedging_degree import HedgingDegree, hedging_degree
@@ -184,15 +185,8 @@ def _largest(where: str, degrees: Float64[Tensor, " member"]) -> Check:
 
 def _curve(found: dict[int, Outcome], known: Outcome) -> TrainingCurves:
     def band(name: str, outcomes: dict[int, Outcome], form: str) -> Band:
-        values = np.stack([getattr(each.degree, form).numpy() for each in outcomes.values()])
-        return Band(
-            name=name,
-            steps=np.array(list(outcomes), dtype=np.int64),
-            mean=values.mean(axis=1),
-            low=values.min(axis=1),
-            high=values.max(axis=1),
-            members=values.shape[1],
-        )
+        values = torch.stack([getattr(each.degree, form) for each in outcomes.values()])
+        return member_band(name, np.array(list(outcomes), dtype=np.int64), values)
 
     return TrainingCurves(
         title="hedging degree against width",
@@ -278,7 +272,6 @@ def _figure_14(quick: bool) -> Result:
         Check.near("what the printed rates, .345 to .05, sum to",
                    float(torch.linspace(0.345, 0.05, 50).sum()), 9.875, 0.005),
     )  # fmt: skip
-    values = rates.numpy()
     steps = np.arange(1, 51, dtype=np.int64)
     edges = np.linspace(-0.5, 0.5, 41)
     series = tuple(
@@ -294,9 +287,7 @@ def _figure_14(quick: bool) -> Result:
                     Curve(
                         metric="rate",
                         label="rate",
-                        bands=(
-                            Band(name="rate", steps=steps, mean=values, low=values, high=values),
-                        ),
+                        bands=(line("rate", steps, rates),),
                     ),
                 ),
                 step_label="feature",

@@ -5,6 +5,7 @@ from itertools import pairwise
 import torch
 
 from latent_assay.report import Curve, TrainingCurves
+from latent_assay.reproductions.curves import axis, line, member_band
 from latent_assay.reproductions.entry import Check, Entry, Result
 from latent_assay.reproductions.experiment import SEEDS
 from latent_assay.reproductions.hedging.every_member import every
@@ -12,7 +13,6 @@ from latent_assay.reproductions.hedging.two_features import (
     NOISY,
     SETUP,
     Panel,
-    band_of,
     maps_of,
     train_panels,
     vectors_of,
@@ -87,10 +87,11 @@ def _figure_11(quick: bool) -> Result:
         Check.band("decoder bias along f2 at L1 .1, more than at .001",
                    high.bias[:, 1].tolist(), float(low.bias[:, 1].mean()), 0.15),
     )  # fmt: skip
+    cosines = torch.stack([each.decoder[:, 0, 1] for each in found])
     sweep = Curve(
         metric="decoder_f2",
         label="cosine of the decoder with f2",
-        bands=(band_of("trained", PENALTIES, [each.decoder[:, 0, 1] for each in found], 1000),),
+        bands=(member_band("trained", axis(PENALTIES, 1000), cosines),),
     )
     return Result(
         checks=checks,
@@ -137,13 +138,13 @@ def _figure_12(quick: bool) -> Result:
         every("cosine with f2 at correlation .5", at[0.5], 0.4, 0.65),
         every("cosine with f2 at correlation −.5", at[-0.5], -0.65, -0.4),
     )  # fmt: skip
-    oracle = [torch.tensor([oracle_cosine(rho)]) for rho in CORRELATIONS]
+    oracle = torch.tensor([oracle_cosine(rho) for rho in CORRELATIONS])
     curve = Curve(
         metric="cosine_f2",
         label="cosine of the decoder with f2",
         bands=(
-            band_of("trained", CORRELATIONS, cosines, 100),
-            band_of("oracle encoder", CORRELATIONS, oracle, 100),
+            member_band("trained", axis(CORRELATIONS, 100), torch.stack(cosines)),
+            line("oracle encoder", axis(CORRELATIONS, 100), oracle),
         ),
     )
     return Result(

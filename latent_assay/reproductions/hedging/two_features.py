@@ -3,21 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
 from latent_assay.initialisation import from_features
-from latent_assay.plots import Band
 from latent_assay.recipes import relu_l1
 from latent_assay.report import (
     Cell,
-    Column,
     CosineMaps,
     MetricsTable,
     Row,
 )
+from latent_assay.reproductions.columns import column
 from latent_assay.reproductions.experiment import decoder_map, encoder_map, picture
 from latent_assay.reproductions.hedging.member_worlds import hastened, train_in
 from latent_assay.sae import SAE
@@ -140,26 +137,10 @@ def vectors_of(readings: Mapping[str, Reading]) -> MetricsTable:
     return MetricsTable(
         title="latent and decoder bias",
         columns=tuple(
-            Column(key=key, label=label, direction="none", definition=definition)
-            for key, (label, definition) in columns.items()
+            column(key, label, definition) for key, (label, definition) in columns.items()
         ),
         rows=tuple(rows),
         sentence="Where the latent and the decoder bias point; mean and spread over members.",
-    )
-
-
-def band_of(
-    name: str, at: Sequence[float], values: Sequence[Float[Tensor, " member"]], scale: float
-) -> Band:
-    """Mean and range over members as a curve; its axis counts in whole numbers."""
-    table = torch.stack([each.double() for each in values]).numpy()
-    return Band(
-        name=name,
-        steps=np.array([round(scale * each) for each in at], dtype=np.int64),
-        mean=table.mean(axis=1),
-        low=table.min(axis=1),
-        high=table.max(axis=1),
-        members=table.shape[1],
     )
 
 

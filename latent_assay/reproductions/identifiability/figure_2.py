@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from latent_assay.metrics import recovery
-from latent_assay.plots import Band
 from latent_assay.report import Cell, Column, Curve, MetricsTable, Row, TrainingCurves
+from latent_assay.reproductions.curves import member_band
 from latent_assay.reproductions.entry import Check, Entry, Result
 from latent_assay.reproductions.experiment import SEEDS
 from latent_assay.reproductions.identifiability.toy import (
@@ -51,17 +51,7 @@ def _curves(
     for metric, lines in panels.items():
         bands = []
         for name, members in lines.items():
-            values = torch.stack(members).double().numpy()
-            bands.append(
-                Band(
-                    name=name,
-                    steps=np.asarray(steps),
-                    mean=values.mean(1),
-                    low=values.min(1),
-                    high=values.max(1),
-                    members=values.shape[1],
-                )
-            )
+            bands.append(member_band(name, np.asarray(steps), torch.stack(members).double()))
         curves.append(Curve(metric=metric.replace(" ", "_"), label=metric, bands=tuple(bands)))
     return TrainingCurves(title=title, curves=tuple(curves), step_label=label)
 

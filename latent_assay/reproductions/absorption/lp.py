@@ -10,16 +10,15 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from latent_assay.report import TrainingCurves
-from latent_assay.report.content import Curve
-from latent_assay.reproductions.absorption import DEGREES, STATES, line, perfect_reconstruction
+from latent_assay.report import Curve, TrainingCurves
+from latent_assay.reproductions.absorption.proofs import perfect_reconstruction
+from latent_assay.reproductions.absorption.states import DEGREES, STATES, slope
+from latent_assay.reproductions.curves import axis, line
 from latent_assay.reproductions.entry import Check, Entry, Result
 from latent_assay.theory import PairStates, absorption
 
 EXPONENTS = (0.25, 0.5, 1.0, 2.0, 3.0)
 """Below, at and above the exponent at which the post is right."""
-STEP = 1e-6
-"""Of central differences."""
 Penalty = Callable[[Tensor, PairStates, float], Tensor]
 """(δ, states, p) → the penalty at each δ."""
 UNIT = PairStates(p11=1.0, p10=0.0)
@@ -177,7 +176,7 @@ def power_sum(quick: bool) -> Result:
 
 
 def _difference(penalty: Penalty, d: Tensor, p: float) -> Tensor:
-    return (penalty(d + STEP, STATES, p) - penalty(d - STEP, STATES, p)) / (2 * STEP)
+    return slope(lambda delta: penalty(delta, STATES, p), d)
 
 
 def _worst(differences: list[Tensor]) -> float:
@@ -188,7 +187,7 @@ def _curve(metric: str, label: str, x: Tensor, lines: dict[str, Tensor], definit
     return Curve(
         metric=metric,
         label=label,
-        bands=tuple(line(name, x, y) for name, y in lines.items()),
+        bands=tuple(line(name, axis(x, 100), y) for name, y in lines.items()),
         definition=definition,
     )
 
