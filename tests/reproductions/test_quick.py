@@ -7,15 +7,9 @@ import sys
 
 from latent_assay.reproductions import ENTRIES
 
-# Claims that do not hold, or not yet, as the sources state them; each entry's note tells what was
-# found instead. `002-fig-15` holds or not with the seeds (see its note).
-MAY_FAIL = {
-    "002-fig-15",
-    "003-wsae-learned",
-    "003-wsae-shared",
-    "004-narrow-independent",
-    "004-superposition",
-}
+# Claims that do not hold as the sources state them; each entry's note tells what was found
+# instead. `002-fig-15` holds or not with the seeds (see its note).
+MAY_FAIL = {"002-fig-15", "003-wsae-learned", "003-wsae-shared"}
 
 
 def test_claims_hold(tmp_path):
@@ -30,6 +24,7 @@ def test_claims_hold(tmp_path):
     assert {each["id"] for each in content} == set(ENTRIES)
     failed = {each["id"]: each["note"] for each in content if not each["passed"]}
     assert set(failed) <= MAY_FAIL, failed
+    assert len(failed) <= 0.05 * len(content)
     assert summary["passed"] == summary["claims"] - len(failed)
     broke_off = [each["id"] for each in content if "broke off" in each["note"]]
     assert not broke_off

@@ -25,9 +25,27 @@ from latent_assay.worlds import GaussianCopula, World, presets
 WIDTHS = (15, 30, 40, 50)
 NEW = 2
 """Latents that an SAE is extended by."""
-BATCH = 128
 RECOVERED = 0.95
 """The cosine with a latent from which a feature counts as recovered."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long the phases take."""
+
+    batch_size: int
+    """Samples per step."""
+    narrow: int
+    """Steps of the initial phase of SAEs narrower than the world."""
+    full: int
+    """The same at full width. An SAE that still misses a feature may find it when training goes on,
+    the control otherwise than the extended one; so this phase must come to an end."""
+    second: int
+    """Steps of the phase that control and extended SAE share."""
+
+
+QUICK = Schedule(batch_size=128, narrow=600, full=4000, second=1200)
+FULL = Schedule(batch_size=500, narrow=3000, full=6000, second=6000)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,7 +61,13 @@ class Outcome:
 
 
 def measure(
-    world: World, width: int, init: Initialisation, *, first_steps: int, steps: int
+    world: World,
+    width: int,
+    init: Initialisation,
+    *,
+    batch_size: int,
+    first_steps: int,
+    steps: int,
 ) -> Outcome:
     """Train SAEs, then train them on with and without new latents, and compare.
 
@@ -51,14 +75,15 @@ def measure(
     - `world`: what to train on.
     - `width`: of the SAEs before they are extended.
     - `init`: how they begin.
+    - `batch_size`: samples per step.
     - `first_steps`: of the initial phase.
     - `steps`: of the phase that control and extended SAE share.
     """
     first = new_sae(world, width, init, SEEDS)
-    train(first, world, first_steps, seed=1000)
+    train(first, world, first_steps, batch_size=batch_size, seed=1000)
     before = features_recovered(first, world)
     both = stack([first, extended(first)])
-    train(both, world, steps, seed=2000)
+    train(both, world, steps, batch_size=batch_size, seed=2000)
     members = len(SEEDS)
     control = both.take(range(members))
     degree = hedging_degree(
@@ -98,11 +123,11 @@ def extended(sae: SAE) -> SAE:
     )
 
 
-def train(sae: SAE, world: World, steps: int, *, seed: int) -> None:
+def train(sae: SAE, world: World, steps: int, *, batch_size: int, seed: int) -> None:
     """One phase; a control member and its extended counterpart see the same batches."""
-    batches = batches_of(world, seed=seed, times=sae.members // len(SEEDS))
+    batches = batches_of(world, batch_size, seed=seed, times=sae.members // len(SEEDS))
     rescue = AuxK(
-        1.0, members=sae.members, width=sae.width, k=sae.d_in // 2, dead_after=100 * BATCH
+        1.0, members=sae.members, width=sae.width, k=sae.d_in // 2, dead_after=100 * batch_size
     )
     config = TrainingConfig(
         steps=steps, lr=3e-3, lr_decay_steps=round(0.3 * steps), log_every=steps
@@ -111,35 +136,41 @@ def train(sae: SAE, world: World, steps: int, *, seed: int) -> None:
 
 
 def batches_of(
-    world: World, *, seed: int, times: int
+    world: World, batch_size: int, *, seed: int, times: int
 ) -> Iterator[Float[Tensor, "member batch d_in"]]:
     """Batches that differ between seeds and are repeated for control and extended members.
 
     Many are drawn at once, as small draws cost more than small steps.
     """
     at_once, members = 16, len(SEEDS)
-    for x in world.stream(at_once * members * BATCH, seeds=seed):
-        for batch in x.view(at_once, members, BATCH, world.d_in):
+    for x in world.stream(at_once * members * batch_size, seeds=seed):
+        for batch in x.view(at_once, members, batch_size, world.d_in):
             yield batch.repeat(times, 1, 1)
 
 
 def _figure_15(quick: bool) -> Result:
     world = presets.hedging_copula()
-    narrow, full, steps = (600, 4000, 1200) if quick else (2000, 4000, 4000)
-    # A full-width SAE that still misses a feature may find it when training goes on, the control
-    # otherwise than the extended one. So its initial phase must come to an end.
+    plan = QUICK if quick else FULL
     found = {
         width: measure(
             world,
             width,
             tied_random(0.1),
-            first_steps=full if width == world.n_features else narrow,
-            steps=steps,
+            batch_size=plan.batch_size,
+            first_steps=plan.full if width == world.n_features else plan.narrow,
+            steps=plan.second,
         )
         for width in WIDTHS
     }
     # a short first phase does, as there is nothing to find
-    known = measure(world, 50, from_features(world.features), first_steps=200, steps=steps // 4)
+    known = measure(
+        world,
+        50,
+        from_features(world.features),
+        batch_size=plan.batch_size,
+        first_steps=200,
+        steps=plan.second // 4,
+    )
     h = {width: outcome.degree.difference for width, outcome in found.items()}
     mean = {width: float(value.mean()) for width, value in h.items()}
     at_50 = torch.cat([outcome.degree.difference for outcome in (found[50], known)]).abs()
@@ -330,11 +361,11 @@ ENTRIES: tuple[Entry, ...] = (
         setup=_WORLD + " BatchTopK SAEs of widths 15, 30, 40 and 50 with k = 10.95, free decoder, "
         "rows beginning at random with norm .1, AuxK for latents that did not fire for 100 steps. "
         "Three phases: initial; then, on the same batches, control and extended by 2 random "
-        "latents of norm .1. Batches of 128 samples at learning rate .003 with decay: 4,000 per "
-        "phase, 2,000 in the initial one of SAEs narrower than the world (quick mode: 1,200, in "
-        "the initial phase 600 for narrow SAEs and 4,000 at width 50); the source has about 6,000 "
-        "of 500 at .0003. Fifty random "
-        "baselines, six seeds. SAEs of width 50 that begin at the features are trained too.",
+        "latents of norm .1. As in the source about 6,000 batches of 500 per phase (3,000 in the "
+        "initial one of SAEs narrower than the world), but at learning rate .003 with decay, not "
+        ".0003. Quick mode: batches of 128, 1,200 of them, in the initial phase 600 for narrow "
+        "SAEs and 4,000 at width 50. Fifty random baselines, six seeds. SAEs of width 50 that "
+        "begin at the features are trained too.",
         run=_figure_15,
     ),
 )
