@@ -60,6 +60,10 @@ class DenseLatents:
         ]
 
 
+Latents = DenseLatents | SparseLatents
+"""Latent activations in either form."""
+
+
 class SAE(nn.Module):
     """One or more sparse autoencoders of equal shape.
 
@@ -222,7 +226,7 @@ class SAE(nn.Module):
         self,
         x: Float[Tensor, "batch d_in"] | Float[Tensor, "member batch d_in"],
         weight: Float[Tensor, "*lead batch"] | None = None,
-    ) -> tuple[DenseLatents | SparseLatents, Float[Tensor, "member batch latent"]]:
+    ) -> tuple[Latents, Float[Tensor, "member batch latent"]]:
         """Latent activations in the form that is faster to decode, and the pre-activations.
 
         Equal to `encode` in value and gradient. On the sparse path, which an x that wants a

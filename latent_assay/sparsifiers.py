@@ -11,7 +11,7 @@ from copy import deepcopy
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,6 +31,8 @@ class Sparsifier(nn.Module, ABC):
 
     name: ClassVar[str]
     """The word for it in files."""
+    compares_samples: ClassVar[bool] = False
+    """Whether what fires for one sample depends on the others."""
 
     @abstractmethod
     def forward(
@@ -55,6 +57,17 @@ class Sparsifier(nn.Module, ABC):
         None if this sparsifier has no such list to offer.
         """
         return None
+
+    def gate(
+        self,
+        pre: Float[Tensor, "member batch latent"],
+        weight: Float[Tensor, "*lead batch"] | None = None,
+    ) -> Bool[Tensor, "member batch latent"]:
+        """Where `forward` passes pre-activations on as they are; elsewhere z and gradient are zero.
+
+        Only sparsifiers that are such a gate define it.
+        """
+        raise ConfigError(f"{type(self).__name__} is not a gate.")
 
     @property
     def expected_l0(self) -> float | None:
@@ -157,6 +170,14 @@ class ReLU(Sparsifier):
     ) -> Float[Tensor, "member batch latent"]:
         """Latent activations."""
         return pre.relu()
+
+    def gate(
+        self,
+        pre: Float[Tensor, "member batch latent"],
+        weight: Float[Tensor, "*lead batch"] | None = None,
+    ) -> Bool[Tensor, "member batch latent"]:
+        """Where pre-activations are positive."""
+        return pre > 0
 
 
 class JumpReLU(Sparsifier):
@@ -285,6 +306,14 @@ class TopK(Sparsifier):
         """Latent activations."""
         return torch.where(self._mask(pre), pre.relu(), 0.0)
 
+    def gate(
+        self,
+        pre: Float[Tensor, "member batch latent"],
+        weight: Float[Tensor, "*lead batch"] | None = None,
+    ) -> Bool[Tensor, "member batch latent"]:
+        """The positive among the k largest of each sample."""
+        return self._mask(pre).logical_and_(pre > 0)
+
     def _mask(self, pre: Tensor) -> Tensor:
         index = pre.detach().topk(self._k_max, dim=-1, sorted=not self._uniform).indices
         rank = torch.arange(self._k_max, device=pre.device)
@@ -326,6 +355,7 @@ class BatchTopK(Sparsifier):
     """
 
     name = "batchtopk"
+    compares_samples = True
 
     def __init__(self, k: PerMember, members: int = 1, threshold_rate: float = 0.01):
         super().__init__()
@@ -356,6 +386,14 @@ class BatchTopK(Sparsifier):
     ) -> Float[Tensor, "member batch latent"]:
         """Latent activations; in training mode the running threshold moves a step."""
         return torch.where(self._mask(pre, weight), pre, 0.0)
+
+    def gate(
+        self,
+        pre: Float[Tensor, "member batch latent"],
+        weight: Float[Tensor, "*lead batch"] | None = None,
+    ) -> Bool[Tensor, "member batch latent"]:
+        """The positive at or above the threshold; in training mode the running one moves."""
+        return self._mask(pre, weight)
 
     def _mask(self, pre: Tensor, weight: Tensor | None) -> Tensor:
         pre = pre.detach()

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from latent_assay import checkpoint, recipes
+from latent_assay.batch import WeightedBatch
 from latent_assay.errors import (
     ConfigError,
     DataError,
@@ -27,7 +28,7 @@ from latent_assay.history import History
 from latent_assay.kernels import force_path
 from latent_assay.recipes import Recipe
 from latent_assay.sae import SAE
-from latent_assay.training import TrainingConfig, WeightedBatch, fit
+from latent_assay.training import TrainingConfig, fit
 
 D, W, B = 4, 6, 16
 
@@ -154,7 +155,7 @@ def test_everything_frozen():
 # ---------------------------------------------------------------- what is trained and logged
 
 
-@pytest.mark.parametrize("path", ["dense", "sparse"])
+@pytest.mark.parametrize("path", ["dense", "sparse", "gram"])
 def test_frozen_parameters_stay(path):
     for name in ("W_enc", "W_dec", "b_enc", "b_dec"):
         recipe = recipes.topk(d_in=D, width=W, k=2, lr=1e-2)
@@ -285,7 +286,7 @@ def test_the_sae_is_left_in_evaluation_mode():
     assert all(p.grad is None for p in recipe.sae.parameters())
 
 
-@pytest.mark.parametrize("path", ["dense", "sparse"])
+@pytest.mark.parametrize("path", ["dense", "sparse", "gram"])
 @pytest.mark.parametrize("name", ["topk", "batchtopk", "matryoshka_batchtopk"])
 def test_bfloat16(name, path):
     """Forced or not, sparse products are not taken under autocast."""
@@ -300,7 +301,7 @@ def test_bfloat16(name, path):
 # ---------------------------------------------------------------- weighted batches
 
 
-@pytest.mark.parametrize("path", ["dense", "sparse"])
+@pytest.mark.parametrize("path", ["dense", "sparse", "gram"])
 def test_a_weighted_batch_is_as_many_samples(path):
     """Weights, numbers, dead latents and thresholds agree, also for patterns that do not occur."""
     patterns = 2 * draw(5, D, seed=99, dtype=torch.float64)

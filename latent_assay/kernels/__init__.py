@@ -5,15 +5,19 @@ The dense formulas stand beside their users as anyone would write them (`DenseLa
 them by the tests. `dispatch` decides which one runs.
 """
 
-from latent_assay.kernels.dispatch import force_path, prefers_sparse
+from latent_assay.kernels.dispatch import force_path, prefers_gram, prefers_sparse
+from latent_assay.kernels.gram import GramGradients, gram_gradients
 from latent_assay.kernels.selection import Selection, batch_threshold, select_above, select_topk
 from latent_assay.kernels.sparse import SparseLatents, sparse_latents
 
 __all__ = [
+    "GramGradients",
     "Selection",
     "SparseLatents",
     "batch_threshold",
     "force_path",
+    "gram_gradients",
+    "prefers_gram",
     "prefers_sparse",
     "select_above",
     "select_topk",

@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 
-Path = Literal["dense", "sparse"]
+Path = Literal["dense", "sparse", "gram"]
 
 _forced: Path | None = None
 
@@ -20,6 +20,8 @@ _forced: Path | None = None
 _SPARSE_COST = 40
 # Below this many dense multiply-adds per latent product, fixed costs decide for dense.
 _SMALLEST = 2**27
+# Above this many multiply-adds with the Gram matrix, autograd's share of a step is small anyway.
+_LARGEST_GRAM = 2**30
 
 
 def prefers_sparse(
@@ -40,6 +42,23 @@ def prefers_sparse(
     if _forced is not None:
         return _forced == "sparse"
     return members * batch * width * d_in >= _SMALLEST and l0 * _SPARSE_COST < width
+
+
+def prefers_gram(*, members: int, batch: int, width: int, d_in: int, like: torch.Tensor) -> bool:
+    """Whether gradients by hand, through inner products only, beat automatic differentiation.
+
+    **Arguments:**
+    - `members`, `batch`, `width`, `d_in`: the sizes of the product.
+    - `like`: a tensor of the device and dtype in question. Inner products of small errors need full
+      precision, so products in TensorFloat-32 or half precision do not qualify.
+    """
+    if like.dtype not in (torch.float32, torch.float64):
+        return False
+    if like.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32:
+        return False
+    if _forced is not None:
+        return _forced == "gram"
+    return 2 * width <= d_in and batch * members * width * width < _LARGEST_GRAM
 
 
 @contextmanager

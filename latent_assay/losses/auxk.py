@@ -7,6 +7,7 @@ from torch import Tensor
 from latent_assay.errors import ConfigError
 from latent_assay.losses.forward import Forward, Progress
 from latent_assay.losses.term import Term
+from latent_assay.sae import SAE
 from latent_assay.sparsifiers import PerMember
 
 
@@ -58,15 +59,19 @@ class AuxK(Term):
         """Read the largest number of dead latents off the device, at a refresh only."""
         self._most = int(self.dead.sum(-1).max())
 
-    def value(self, forward: Forward, progress: Progress) -> Float[Tensor, " member"]:
-        """The error that dead latents leave; zero for a member without any."""
-        sae = forward.sae
+    def renew(self, sae: SAE, progress: Progress) -> int:
+        """Renew the list of dead latents if it is due; the largest number in any member."""
         if progress.step % self.refresh == 0:
             padding = sae.padding
             dead = progress.since_fired >= self.dead_after
             self.dead.copy_(dead if padding is None else dead & ~padding)
             self.derive()
-        most = self._most
+        return self._most
+
+    def value(self, forward: Forward, progress: Progress) -> Float[Tensor, " member"]:
+        """The error that dead latents leave; zero for a member without any."""
+        sae = forward.sae
+        most = self.renew(sae, progress)
         if most == 0:
             return torch.zeros_like(forward.x_hat[:, 0, 0])
         count = self.dead.sum(-1)

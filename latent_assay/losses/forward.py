@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from latent_assay.errors import ConfigError
-from latent_assay.sae import SAE
+from latent_assay.sae import SAE, Latents
 from latent_assay.sparsifiers import JumpReLU
 
 
@@ -33,6 +33,7 @@ class Forward:
     - `sae`: the SAE.
     - `x`: activations, one batch shared by all members or one for each.
     - `weight`: weight of each sample, summing to 1; None means equal weights.
+    - `encoded`: latent activations and pre-activations, if they are known already.
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class Forward:
         sae: SAE,
         x: Float[Tensor, "batch d_in"] | Float[Tensor, "member batch d_in"],
         weight: Float[Tensor, "*lead batch"] | None = None,
+        *,
+        encoded: tuple[Latents, Float[Tensor, "member batch latent"]] | None = None,
     ):
         self.sae = sae
         self.x = x
         self.weight = weight
-        self.latents, self.pre = sae.latents(x, weight)
+        self.latents, self.pre = sae.latents(x, weight) if encoded is None else encoded
 
     @cached_property
     def z(self) -> Float[Tensor, "member batch latent"]:

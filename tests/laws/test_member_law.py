@@ -28,7 +28,7 @@ def largest_difference(company: Recipe, member: int, by_itself: Recipe) -> float
     return max(float((mine[name] - own[name]).nan_to_num(0.0).abs().max()) for name in own)
 
 
-@pytest.mark.parametrize("path", ["dense", "sparse"])
+@pytest.mark.parametrize("path", ["dense", "sparse", "gram"])
 @pytest.mark.parametrize("name", recipes.NAMES)
 def test_company_changes_nothing(name, path):
     with force_path(path):

@@ -1,0 +1,6 @@
+"""Training: the loop, its config, and the state that a checkpoint holds."""
+
+from latent_assay.training.config import TrainingConfig
+from latent_assay.training.loop import fit
+
+__all__ = ["TrainingConfig", "fit"]
