@@ -7,7 +7,6 @@ from itertools import groupby
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.optim.adam import adam
 
 # With more learning rates than this, one pass over all members beats a fused call for each.
 _MOST_FUSED_GROUPS = 4
@@ -47,15 +46,15 @@ class Adam:
         self.second = {name: torch.zeros_like(p) for name, p in parameters.items()}
         device = next(iter(parameters.values())).device
         self._lr = torch.tensor(self.lr, dtype=torch.float64, device=device)
+        self._count = torch.zeros((), dtype=torch.float32, device=device)
         self._groups: list[tuple[int, int, float]] = []
         start = 0
         for rate, members in groupby(self.lr):
             end = start + len(list(members))
             self._groups.append((start, end, rate))
             start = end
-        fusable = device.type in ("cpu", "cuda") and all(
-            p.dtype in (torch.float32, torch.float64) for p in parameters.values()
-        )
+        dtypes = {p.dtype for p in parameters.values()}
+        fusable = device.type in ("cpu", "cuda") and dtypes in ({torch.float32}, {torch.float64})
         self.fused = fusable and len(self._groups) <= _MOST_FUSED_GROUPS
 
     @torch.no_grad()
@@ -74,26 +73,24 @@ class Adam:
             self._plain(factor, accept)
 
     def _fused(self, factor: float, accept: Tensor) -> None:
-        names = [name for name, p in self.parameters.items() if p.grad is not None]
+        moved = [(name, p.data, p.grad) for name, p in self.parameters.items()]
+        moving = [(name, data, grad) for name, data, grad in moved if grad is not None]
+        whole = len(self._groups) == 1
         for start, end, rate in self._groups:
             part = slice(start, end)
-            refused = (~accept[part]).any().to(torch.float32)
-            grads = [self.parameters[name].grad for name in names]
-            # the kernel adds one to these before it uses them
-            done = [
-                torch.full((), float(self.steps - 1), dtype=torch.float32, device=accept.device)
-                for _ in names
-            ]
-            adam(
-                [self.parameters[name].data[part] for name in names],
-                [grad[part] for grad in grads if grad is not None],
-                [self.first[name][part] for name in names],
-                [self.second[name][part] for name in names],
+            refused = (~(accept if whole else accept[part]).all()).to(torch.float32)
+
+            def of_group(tensors: list[Tensor], part: slice = part) -> list[Tensor]:
+                return tensors if whole else [each[part] for each in tensors]
+
+            torch._fused_adam_(
+                of_group([data for _, data, _ in moving]),
+                of_group([grad for _, _, grad in moving]),
+                of_group([self.first[name] for name, _, _ in moving]),
+                of_group([self.second[name] for name, _, _ in moving]),
                 [],
-                done,
-                foreach=False,
-                fused=True,
-                found_inf=refused,
+                # the kernel only reads these
+                [self._count.fill_(self.steps)] * len(moving),
                 amsgrad=False,
                 beta1=self.betas[0],
                 beta2=self.betas[1],
@@ -101,6 +98,7 @@ class Adam:
                 weight_decay=0.0,
                 eps=self.eps,
                 maximize=False,
+                found_inf=refused,
             )
 
     def _plain(self, factor: float, accept: Tensor) -> None:
@@ -151,8 +149,8 @@ def clip_by_member(
     - `gradients`: each with the member axis first; changed in place.
     - `limit`: c for each member; infinity does not clip; None measures only.
     """
-    squares = [grad.flatten(1).square().sum(1) for grad in gradients]
-    norm = torch.stack(squares).sum(0).sqrt()
+    norms = [torch.linalg.vector_norm(grad.flatten(1), dim=1) for grad in gradients]
+    norm = torch.linalg.vector_norm(torch.stack(norms), dim=0)
     if limit is None:
         return norm
     scale = (limit.to(norm.dtype) / (norm + 1e-6)).clamp_max(1)

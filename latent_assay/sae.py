@@ -26,10 +26,20 @@ PARAMETERS = ("W_enc", "W_dec", "b_enc", "b_dec")
 
 
 class DenseLatents:
-    """Latent activations held as one dense tensor; the plain counterpart of `SparseLatents`."""
+    """Latent activations held as one dense tensor; the plain counterpart of `SparseLatents`.
 
-    def __init__(self, value: Float[Tensor, "member batch latent"]):
+    **Arguments:**
+    - `value`: the tensor.
+    - `fired`: whether each latent fired in the batch, if that is known already.
+    """
+
+    def __init__(
+        self,
+        value: Float[Tensor, "member batch latent"],
+        fired: Bool[Tensor, "member latent"] | None = None,
+    ):
         self.value = value
+        self._fired = fired
 
     def dense(self) -> Float[Tensor, "member batch latent"]:
         """The tensor itself."""
@@ -39,6 +49,8 @@ class DenseLatents:
         self, weight: Float[Tensor, "*lead batch"] | None = None
     ) -> Bool[Tensor, "member latent"]:
         """Whether each latent fired for at least one sample; samples of weight 0 do not count."""
+        if self._fired is not None:
+            return self._fired
         firing = self.value.detach() != 0
         if weight is not None:
             firing = firing & (weight > 0).unsqueeze(-1)
@@ -143,6 +155,7 @@ class SAE(nn.Module):
             raise ConfigError(
                 f"widths must be {members} numbers from 1 to {width}, got {list(self.widths)}."
             )
+        self.padded = any(each < width for each in self.widths)
         for member, each in enumerate(self.widths):
             if each < width:  # a narrower member must be able to stand alone
                 sparsifier.take([member], each).check(1, each)
@@ -168,7 +181,7 @@ class SAE(nn.Module):
     @property
     def padding(self) -> Bool[Tensor, "member latent"] | None:
         """True for rows that are padding; None if there are none."""
-        if all(each == self.width for each in self.widths):
+        if not self.padded:
             return None
         widths = torch.tensor(self.widths, device=self.W_enc.device)
         return torch.arange(self.width, device=self.W_enc.device) >= widths.unsqueeze(-1)

@@ -11,12 +11,18 @@ from copy import deepcopy
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latent_assay.errors import ConfigError
-from latent_assay.kernels import Selection, batch_threshold, select_above, select_topk
+from latent_assay.kernels import (
+    Selection,
+    batch_threshold,
+    kept_above,
+    select_above,
+    select_topk,
+)
 
 PerMember = int | float | Sequence[int | float]
 """One value for all members, or a sequence with one for each."""
@@ -33,6 +39,9 @@ class Sparsifier(nn.Module, ABC):
     """The word for it in files."""
     compares_samples: ClassVar[bool] = False
     """Whether what fires for one sample depends on the others."""
+    is_gate: ClassVar[bool] = False
+    """Whether z is the pre-activation where that is positive and fires, and zero elsewhere, the
+    gradient being 1 or 0 accordingly."""
 
     @abstractmethod
     def forward(
@@ -57,17 +66,6 @@ class Sparsifier(nn.Module, ABC):
         None if this sparsifier has no such list to offer.
         """
         return None
-
-    def gate(
-        self,
-        pre: Float[Tensor, "member batch latent"],
-        weight: Float[Tensor, "*lead batch"] | None = None,
-    ) -> Bool[Tensor, "member batch latent"]:
-        """Where `forward` passes pre-activations on as they are; elsewhere z and gradient are zero.
-
-        Only sparsifiers that are such a gate define it.
-        """
-        raise ConfigError(f"{type(self).__name__} is not a gate.")
 
     @property
     def expected_l0(self) -> float | None:
@@ -162,6 +160,7 @@ class ReLU(Sparsifier):
     r"""$z = \max(pre, 0)$."""
 
     name = "relu"
+    is_gate = True
 
     def forward(
         self,
@@ -170,14 +169,6 @@ class ReLU(Sparsifier):
     ) -> Float[Tensor, "member batch latent"]:
         """Latent activations."""
         return pre.relu()
-
-    def gate(
-        self,
-        pre: Float[Tensor, "member batch latent"],
-        weight: Float[Tensor, "*lead batch"] | None = None,
-    ) -> Bool[Tensor, "member batch latent"]:
-        """Where pre-activations are positive."""
-        return pre > 0
 
 
 class JumpReLU(Sparsifier):
@@ -270,6 +261,7 @@ class TopK(Sparsifier):
     """
 
     name = "topk"
+    is_gate = True
 
     def __init__(self, k: PerMember, members: int = 1):
         super().__init__()
@@ -305,14 +297,6 @@ class TopK(Sparsifier):
     ) -> Float[Tensor, "member batch latent"]:
         """Latent activations."""
         return torch.where(self._mask(pre), pre.relu(), 0.0)
-
-    def gate(
-        self,
-        pre: Float[Tensor, "member batch latent"],
-        weight: Float[Tensor, "*lead batch"] | None = None,
-    ) -> Bool[Tensor, "member batch latent"]:
-        """The positive among the k largest of each sample."""
-        return self._mask(pre).logical_and_(pre > 0)
 
     def _mask(self, pre: Tensor) -> Tensor:
         index = pre.detach().topk(self._k_max, dim=-1, sorted=not self._uniform).indices
@@ -355,6 +339,7 @@ class BatchTopK(Sparsifier):
     """
 
     name = "batchtopk"
+    is_gate = True
     compares_samples = True
 
     def __init__(self, k: PerMember, members: int = 1, threshold_rate: float = 0.01):
@@ -377,7 +362,7 @@ class BatchTopK(Sparsifier):
         weight: Float[Tensor, "*lead batch"] | None = None,
     ) -> Selection:
         """The entries at or above this batch's threshold; in evaluation above the running one."""
-        return select_above(pre, self._mask(pre, weight))
+        return select_above(pre, pre > self._cut(pre, weight).view(-1, 1, 1))
 
     def forward(
         self,
@@ -385,27 +370,21 @@ class BatchTopK(Sparsifier):
         weight: Float[Tensor, "*lead batch"] | None = None,
     ) -> Float[Tensor, "member batch latent"]:
         """Latent activations; in training mode the running threshold moves a step."""
-        return torch.where(self._mask(pre, weight), pre, 0.0)
+        return kept_above(pre, self._cut(pre, weight))
 
-    def gate(
-        self,
-        pre: Float[Tensor, "member batch latent"],
-        weight: Float[Tensor, "*lead batch"] | None = None,
-    ) -> Bool[Tensor, "member batch latent"]:
-        """The positive at or above the threshold; in training mode the running one moves."""
-        return self._mask(pre, weight)
-
-    def _mask(self, pre: Tensor, weight: Tensor | None) -> Tensor:
+    def _cut(self, pre: Tensor, weight: Tensor | None) -> Float[Tensor, " member"]:
+        """The value above which latents fire; in training mode the running threshold moves."""
         pre = pre.detach()
         if not self.training:
-            return pre > self._running().to(pre.dtype).view(-1, 1, 1)
+            return self._running().to(pre.dtype)
         threshold = batch_threshold(pre, self.k, weight)
         with torch.no_grad():
             known = torch.where(self.threshold.isnan(), threshold, self.threshold)
             moved = known + self.threshold_rate * (threshold - known)
             # a batch with NaN must not poison the threshold; `fit` reports it
             self.threshold.copy_(torch.where(moved.isfinite(), moved, self.threshold))
-        return (pre >= threshold.view(-1, 1, 1)).logical_and_(pre > 0)
+        # entries equal to the threshold fire, those that are not positive do not
+        return threshold.nextafter(torch.full_like(threshold, -math.inf)).clamp_min(0)
 
     def _running(self) -> Float[Tensor, " member"]:
         if bool(self.threshold.isnan().any()):

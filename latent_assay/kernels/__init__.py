@@ -7,7 +7,13 @@ them by the tests. `dispatch` decides which one runs.
 
 from latent_assay.kernels.dispatch import force_path, prefers_gram, prefers_sparse
 from latent_assay.kernels.gram import GramGradients, gram_gradients
-from latent_assay.kernels.selection import Selection, batch_threshold, select_above, select_topk
+from latent_assay.kernels.selection import (
+    Selection,
+    batch_threshold,
+    kept_above,
+    select_above,
+    select_topk,
+)
 from latent_assay.kernels.sparse import SparseLatents, sparse_latents
 
 __all__ = [
@@ -17,6 +23,7 @@ __all__ = [
     "batch_threshold",
     "force_path",
     "gram_gradients",
+    "kept_above",
     "prefers_gram",
     "prefers_sparse",
     "select_above",

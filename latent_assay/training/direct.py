@@ -7,13 +7,11 @@ apply and puts them where autograd would.
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from latent_assay.kernels import gram_gradients, prefers_gram
 from latent_assay.losses import AuxK, Forward, Lp, Objective, Progress, Ramp, SquaredError
 from latent_assay.sae import SAE, DenseLatents
-from latent_assay.sparsifiers import Sparsifier
 
 
 class Direct:
@@ -32,6 +30,7 @@ class Direct:
         self.sae = sae
         self.penalty = penalty
         self.rescue = rescue
+        self.trained = {name: p for name, p in sae.named_parameters() if p.requires_grad}
         dtype = sae.W_enc.dtype
         self.error = error.coefficient.to(dtype).expand(sae.members)
         self.l1 = None if penalty is None else penalty.coefficient.to(dtype).expand(sae.members)
@@ -43,7 +42,7 @@ class Direct:
         They do not if latents are pre-activations behind a gate (ReLU, TopK, BatchTopK) and the
         objective consists of one plain squared error, at most one L1 penalty and at most one AuxK.
         """
-        if autocast or type(sae.sparsifier).gate is Sparsifier.gate:
+        if autocast or not sae.sparsifier.is_gate:
             return None
         found: dict[type, Any] = {}
         for term in objective.terms:
@@ -83,7 +82,7 @@ class Direct:
             b_enc=sae.b_enc,
             b_dec=sae.b_dec,
             subtract_b_dec=sae.subtract_b_dec,
-            gate=lambda pre: sae.sparsifier.gate(pre.mT, weight).mT,
+            sparsify=lambda pre: sae.sparsifier(pre, weight),
             by_sample=sae.sparsifier.compares_samples,
             error=self.error,
             l1=l1,
@@ -95,8 +94,7 @@ class Direct:
         else:
             gradients["W_dec"] = found.W_dec
         for name, gradient in gradients.items():
-            parameter = getattr(sae, name)
-            if parameter.requires_grad:
-                parameter.grad = gradient
-        with torch.no_grad():
-            return Forward(sae, x, weight, encoded=(DenseLatents(found.z.mT), found.pre.mT))
+            if name in self.trained:
+                self.trained[name].grad = gradient
+        latents = DenseLatents(found.z.mT, found.fired)
+        return Forward(sae, x, weight, encoded=(latents, found.pre.mT))

@@ -155,7 +155,8 @@ class Run:
         - `numbers`: finite for members whose loss and gradient are.
         """
         good = numbers.isfinite()
-        input_ok = x.abs().amax((-2, -1)).isfinite().expand(good.shape)
+        low, high = x.aminmax() if x.dim() == 2 else x.flatten(-2).aminmax(dim=-1)
+        input_ok = (low - high).isfinite().expand(good.shape)
         now = torch.full_like(self.bad_loss, self.step)
         self.bad_input = torch.where(input_ok | (self.bad_input >= 0), self.bad_input, now)
         self.bad_loss = torch.where(good | (self.bad_loss >= 0), self.bad_loss, now)
