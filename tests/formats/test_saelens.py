@@ -13,13 +13,13 @@ from torch import Tensor
 from latent_assay import recipes
 from latent_assay.errors import ConfigError, FormatError, StorageError
 from latent_assay.formats import describe, load, read_config, save
+from latent_assay.kernels import Selection
 from latent_assay.sae import SAE
 from latent_assay.sparsifiers import (
     BatchTopK,
     Identity,
     JumpReLU,
     ReLU,
-    Selection,
     Sparsifier,
     TopK,
 )

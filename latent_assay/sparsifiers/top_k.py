@@ -1,0 +1,81 @@
+"""TopK: the k largest of each sample."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from latent_assay.errors import ConfigError
+from latent_assay.kernels import Selection, select_above, select_topk
+from latent_assay.sparsifiers.number_firing import check_k, k_by_member
+from latent_assay.sparsifiers.sparsifier import PerMember, Sparsifier
+
+
+class TopK(Sparsifier):
+    r"""The k largest pre-activations of each sample fire, if positive: $z = \max(TopK(pre), 0)$.
+
+    **Arguments:**
+    - `k`: firing latents per sample, one number or one for each member.
+    - `members`: number of members, if `k` is one number.
+
+    **Reference:** Gao et al. 2024, "Scaling and evaluating sparse autoencoders", arXiv:2406.04093.
+    """
+
+    name = "topk"
+    is_gate = True
+
+    def __init__(self, k: PerMember, members: int = 1):
+        super().__init__()
+        values = k_by_member(k, members)
+        if any(each != int(each) for each in values.tolist()):
+            raise ConfigError(
+                f"k of TopK must be whole, got {values.tolist()}; BatchTopK may vary."
+            )
+        # whole numbers, which `.to(torch.bfloat16)` leaves alone
+        self.register_buffer("k", values.to(torch.int64))
+        self.k: Int[Tensor, " member"]
+        self.derive()
+
+    def derive(self) -> None:
+        """Read k off the device once, not at every step."""
+        self._k_max = int(self.k.max())
+        self._uniform = bool((self.k == self._k_max).all())
+
+    def select(
+        self,
+        pre: Float[Tensor, "member batch latent"],
+        weight: Float[Tensor, "*lead batch"] | None = None,
+    ) -> Selection:
+        """The k largest of each sample."""
+        if self._uniform:
+            return select_topk(pre, self._k_max)
+        return select_above(pre, self._mask(pre))
+
+    def forward(
+        self,
+        pre: Float[Tensor, "member batch latent"],
+        weight: Float[Tensor, "*lead batch"] | None = None,
+    ) -> Float[Tensor, "member batch latent"]:
+        """Latent activations."""
+        return torch.where(self._mask(pre), pre.relu(), 0.0)
+
+    def _mask(self, pre: Tensor) -> Tensor:
+        index = pre.detach().topk(self._k_max, dim=-1, sorted=not self._uniform).indices
+        rank = torch.arange(self._k_max, device=pre.device)
+        keep = (rank < self.k.view(-1, 1, 1)).expand(index.shape)
+        return torch.zeros_like(pre, dtype=torch.bool).scatter_(-1, index, keep)
+
+    @property
+    def expected_l0(self) -> float:
+        """The largest k."""
+        return float(self._k_max)
+
+    def check(self, members: int, width: int) -> None:
+        """Raise `ConfigError` if k exceeds the width."""
+        super().check(members, width)
+        check_k(self.k, width)
+
+    def settings(self) -> dict[str, Any]:
+        """The values of k."""
+        return {"k": self.k.tolist()}
