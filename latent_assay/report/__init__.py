@@ -1,5 +1,6 @@
 """Reports: one HTML page that works offline, and the same content as JSON."""
 
+from latent_assay.report.claim import Claim, ClaimGroup, ClaimOverview
 from latent_assay.report.content import (
     CosineMap,
     CosineMaps,
@@ -14,10 +15,14 @@ from latent_assay.report.contexts import ContextConfig, LatentContexts, latent_c
 from latent_assay.report.document import Report
 from latent_assay.report.latents import Corpus, LatentBrowser, LatentPages
 from latent_assay.report.metrics_table import Cell, Column, MetricsTable, Row
+from latent_assay.report.reading import Reading
 from latent_assay.report.strict_json import unpack
 
 __all__ = [
     "Cell",
+    "Claim",
+    "ClaimGroup",
+    "ClaimOverview",
     "Column",
     "ContextConfig",
     "Corpus",
@@ -32,6 +37,7 @@ __all__ = [
     "LatentPages",
     "MetricsTable",
     "Prose",
+    "Reading",
     "Report",
     "Row",
     "TrainingCurves",

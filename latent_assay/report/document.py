@@ -8,6 +8,7 @@ from typing import Any
 
 from latent_assay.atomic import write_json, write_text
 from latent_assay.errors import ConfigError
+from latent_assay.report.claim import check_links, figures_of
 from latent_assay.report.page import Section, render
 from latent_assay.report.strict_json import plain
 
@@ -31,12 +32,13 @@ class Report:
     """The content, top to bottom."""
 
     def __post_init__(self) -> None:
-        browsers = sum(section.kind == "latent_browser" for section in self.sections)
+        browsers = sum(figure.kind == "latent_browser" for figure in figures_of(self.sections))
         if browsers > 1:
             raise ConfigError(
                 f"a report holds one browser of latents, because a link names only the SAE and "
                 f"the latent; received {browsers}. Put all SAEs into one browser."
             )
+        check_links(self.sections)
 
     def to_json(self) -> dict[str, Any]:
         """The same content as the page, in plain JSON types; what has no value is null.

@@ -96,6 +96,8 @@ class MetricsTable:
     """What was measured; shown trained first, then baselines, then the oracle."""
     sentence: str = ""
     """What the table shows."""
+    ranked: bool = True
+    """Whether rows compete; a table that only describes says nothing about better or worse."""
     kind: str = field(default="metrics_table", init=False)
 
     def __post_init__(self) -> None:
@@ -120,10 +122,12 @@ class MetricsTable:
         baseline by more than $\sqrt{s_a^2 + s_b^2}$, by which one member of each is expected to
         differ anyway. An unknown sd counts as 0 here.
 
+        Where nothing is `ranked`, nothing is said.
+
         **Reference:** Welch 1947, with Bonferroni's correction.
         """
         verdicts: list[Verdict] = [""] * len(self.rows)
-        if column.direction == "none":
+        if column.direction == "none" or not self.ranked:
             return verdicts
         sign = 1.0 if column.direction == "higher" else -1.0
         cells = [row.cells.get(column.key, Cell(mean=None)) for row in self.rows]
@@ -155,6 +159,7 @@ class MetricsTable:
             "kind": self.kind,
             "title": self.title,
             "sentence": self.sentence,
+            "ranked": self.ranked,
             "columns": [
                 {
                     "key": c.key,

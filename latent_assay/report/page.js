@@ -24,6 +24,8 @@
     const section = document.getElementById(link.hash.slice(1));
     if (section) links.set(section, link);
   }
+  const nav = document.querySelector(".bar nav");
+  let shown = null;
   const mark = () => {
     let current = null;
     for (const [section, link] of links) {
@@ -33,6 +35,9 @@
       if (link === current) link.setAttribute("aria-current", "true");
       else link.removeAttribute("aria-current");
     }
+    // on a narrow window the list is a line that is wider than the window
+    if (current && current !== shown) nav.scrollLeft = current.offsetLeft - nav.offsetLeft;
+    shown = current;
   };
   addEventListener("scroll", () => requestAnimationFrame(mark), { passive: true });
   mark();

@@ -7,56 +7,20 @@ may run the one script and the one style sheet whose hashes it names, and may lo
 
 import base64
 import hashlib
-import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from latent_assay import plots
-from latent_assay.plots import style
-from latent_assay.report.content import CosineMaps, FiringTable, Histogram, Prose, TrainingCurves
-from latent_assay.report.latents import LatentBrowser
-from latent_assay.report.metrics_table import KINDS, Cell, Column, MetricsTable
-from latent_assay.report.strict_json import plain, script_json
+from latent_assay.report.claim import ClaimGroup, ClaimOverview, Figure, figures_of
+from latent_assay.report.claim_views import group_view, overview_view
+from latent_assay.report.strict_json import plain
+from latent_assay.report.views import Drawing, View, heading, trained_names, view_of
 
-Section = (
-    Prose | MetricsTable | TrainingCurves | Histogram | CosineMaps | FiringTable | LatentBrowser
-)
-View = dict[str, Any]
-
-DIRECTIONS = {"higher": "↑ higher is better", "lower": "↓ lower is better", "none": ""}
-GROUPS = {"trained": "Trained", "baseline": "Null baselines", "oracle": "Oracle"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Drawing:
-    """What the sections of one page share."""
-
-    order: tuple[str, ...]
-    """SAE names; a name has one colour throughout the page."""
-
-    def svg(self, figure: Any, prefix: str, label: str, tooltips: Any = None) -> Markup:
-        markup = plots.inline_svg(figure, prefix=prefix, label=label, tooltips=tooltips)
-        return Markup(markup)
-
-    def legend(self, names: Sequence[str]) -> list[View]:
-        return [
-            {"name": name, "swatch": self.swatch(name), "remark": ""}
-            for name in dict.fromkeys(names)
-        ]
-
-    def swatch(self, name: str) -> View:
-        index = self.order.index(name)
-        _, dashes = style.line_pattern(index)
-        return {
-            "colour": style.css_variables()[style.series_colours(index + 1)[index]],
-            "dashes": " ".join(f"{1.8 * dash:g}" for dash in dashes),
-        }
+Section = Figure | ClaimGroup | ClaimOverview
 
 
 def render(
@@ -74,16 +38,14 @@ def render(
     - `title`, `summary`, `created`, `provenance`, `sections`: as the fields of `Report`.
     - `content`: the report's JSON, from which the browser of latents takes its data.
     """
-    drawing = _Drawing(order=_trained_names(sections))
-    views = []
-    for number, (section, data) in enumerate(zip(sections, content["sections"], strict=True), 1):
-        build = BUILDERS[section.kind]
-        view = build(section, drawing, f"f{number}", data)
-        views.append(
-            {"kind": section.kind, "title": section.title, "id": _slug(number, section.title)}
-            | {"sentence": getattr(section, "sentence", "")}
-            | view
-        )
+    drawing = Drawing(order=trained_names(s for s in sections if isinstance(s, Figure)))
+    groups = [section for section in sections if isinstance(section, ClaimGroup)]
+    anchors = {claim.id: claim.anchor for group in groups for claim in group.claims}
+    views = [
+        {"id": _slug(number, section.title)} | _view(section, drawing, f"f{number}", data, anchors)
+        for number, (section, data) in enumerate(zip(sections, content["sections"], strict=True), 1)
+    ]
+    kinds = {figure.kind for figure in figures_of(sections)}
     files = resources.files("latent_assay.report")
     css = files.joinpath("report.css").read_text(encoding="utf-8")
     scripts = {
@@ -109,6 +71,9 @@ def render(
         facts=_flat({k: v for k, v in provenance.items() if not isinstance(v, Mapping)}),
         groups=[(k, _flat(v)) for k, v in provenance.items() if isinstance(v, Mapping)],
         sections=views,
+        has_maps="cosine_maps" in kinds,
+        has_claims=bool(groups),
+        has_browser="latent_browser" in kinds,
         policy=policy,
         # the package's own files, so nothing to escape
         css=Markup(css),
@@ -117,249 +82,14 @@ def render(
     return plain(page) + "\n"
 
 
-def _prose(section: Prose, drawing: _Drawing, prefix: str, data: View) -> View:
-    return {"paragraphs": section.paragraphs, "tone": section.tone}
-
-
-def _metrics_table(section: MetricsTable, drawing: _Drawing, prefix: str, data: View) -> View:
-    verdicts = {column.key: section.verdicts(column) for column in section.columns}
-    groups = []
-    for kind in KINDS:
-        rows = [
-            {
-                "name": row.name,
-                "note": row.note,
-                "swatch": drawing.swatch(row.name) if kind == "trained" else None,
-                "cells": [
-                    _cell(row.cells.get(c.key), c) | {"verdict": verdicts[c.key][i]}
-                    for c in section.columns
-                ],
-            }
-            for i, row in enumerate(section.rows)
-            if row.kind == kind
-        ]
-        if rows:
-            groups.append({"name": GROUPS[kind], "kind": kind, "rows": rows})
-    charts = []
-    for i, column in enumerate(c for c in section.columns if c.charted):
-        bars = [
-            plots.MetricBar(name=row.name, kind=kind, mean=cell.mean, sd=cell.sd)
-            for kind in KINDS
-            for row in section.rows
-            if row.kind == kind
-            for cell in [row.cells.get(column.key, Cell(mean=None))]
-        ]
-        figure = plots.metric_bars(bars, order=drawing.order, width=300)
-        label = f"{column.label}: {', '.join(f'{b.name} {_number(b.mean, 3)}' for b in bars)}"
-        charts.append(
-            {
-                "label": column.label,
-                "hint": DIRECTIONS[column.direction],
-                "svg": drawing.svg(figure, f"{prefix}b{i}", label),
-            }
-        )
-    shown = {verdict for found in verdicts.values() for verdict in found}
-    members = {
-        cell.n for row in section.rows if row.kind == "trained" for cell in row.cells.values()
-    }
-    return {
-        "columns": [
-            {
-                "key": c.key,
-                "label": c.label,
-                "unit": c.unit,
-                "arrow": DIRECTIONS[c.direction][:1],
-                "direction": DIRECTIONS[c.direction],
-                "definition": c.definition,
-            }
-            for c in section.columns
-        ],
-        "groups": groups,
-        "shape": f"{'many' if len(section.columns) > 6 else ''} "
-        f"{'tall' if len(section.rows) > 24 else ''}".strip(),
-        "charts": charts,
-        "has_best": "best" in shown,
-        "has_null": "no better than a baseline" in shown,
-        "alone": bool(members) and max(members) <= 1,
-    }
-
-
-def _cell(cell: Cell | None, column: Column) -> View:
-    if cell is None or not cell.known:
-        return {"mean": "—", "sd": "", "title": "not defined or not measured"}
-    spread = cell.sd is not None and math.isfinite(cell.sd)
-    members = f"{cell.n} member{'s' if cell.n != 1 else ''}"
-    exact = f"{cell.mean:.6g} ± {cell.sd:.3g}" if spread else f"{cell.mean:.6g}"
-    return {
-        "mean": _number(cell.mean, column.digits),
-        # an sd below the last decimal reads as 0; the title has it in full
-        "sd": f"± {cell.sd:.{column.digits}f}" if spread else "",
-        "title": f"{column.label}: {exact}, {members}",
-    }
-
-
-def _training_curves(section: TrainingCurves, drawing: _Drawing, prefix: str, data: View) -> View:
-    panels = []
-    for i, curve in enumerate(section.curves):
-        ends = [f"{b.name} ends at {_number(_last(b.mean), 3)}" for b in curve.bands]
-        label = f"{curve.label} over training: {', '.join(ends)}"
-        panels.append(
-            {
-                "label": curve.label,
-                "hint": DIRECTIONS[curve.direction],
-                "definition": curve.definition,
-                **{
-                    name: drawing.svg(
-                        plots.curve_panel(
-                            curve.bands,
-                            log=log,
-                            order=drawing.order,
-                            step_label=section.step_label,
-                            width=300,
-                            height=200,
-                        ),
-                        f"{prefix}{name}{i}",
-                        label,
-                    )
-                    for name, log in (("linear", False), ("log", True))
-                },
-            }
-        )
-    bands = [band for curve in section.curves for band in curve.bands]
-    return {
-        "panels": panels,
-        "legend": drawing.legend([band.name for band in bands]),
-        "banded": any(band.members > 1 for band in bands),
-        "group": prefix,
-    }
-
-
-def _histogram(section: Histogram, drawing: _Drawing, prefix: str, data: View) -> View:
-    legend = []
-    for bins in section.series:
-        total = int(bins.counts.sum()) + bins.outside
-        share = f"{bins.outside:,} of {total:,} {section.outside_label}" if bins.outside else ""
-        legend += [item | {"remark": share} for item in drawing.legend([bins.name])]
-    counts = ", ".join(f"{b.name} {int(b.counts.sum())}" for b in section.series)
-    figures = {
-        name: drawing.svg(
-            plots.histogram(
-                section.series,
-                label=section.label,
-                count_label=section.count_label,
-                powers=section.powers,
-                order=drawing.order,
-                width=width,
-                height=height,
-            ),
-            f"{prefix}{name}",
-            f"{section.title}, {section.count_label} by {section.label}: {counts}",
-        )
-        for name, width, height in (("wide", 760, 300), ("narrow", 350, 240))
-    }
-    return figures | {"legend": legend}
-
-
-def _cosine_maps(section: CosineMaps, drawing: _Drawing, prefix: str, data: View) -> View:
-    columns = []
-    for i, m in enumerate(section.maps):
-        latents = m.latents or tuple(map(str, range(len(m.decoder))))
-        parts = []
-        for name, values in (("encoder", m.encoder), ("decoder", m.decoder)):
-            if values is None:
-                parts.append({"name": name, "svg": None})
-                continue
-            figure = plots.cosine_map(values, latents=latents, features=section.features)
-            parts.append(
-                {
-                    "name": name,
-                    "svg": drawing.svg(
-                        figure,
-                        f"{prefix}m{i}{name[0]}",
-                        f"{m.name}: cosine of each {name} row with each true feature",
-                        _cell_tooltips(values, latents, section.features),
-                    ),
-                }
-            )
-        columns.append({"name": m.name, "sentence": m.sentence, "parts": parts})
-    return {"maps": columns, "scale": [round(0.1 * k, 1) for k in range(-10, 11)]}
-
-
-def _firing_table(section: FiringTable, drawing: _Drawing, prefix: str, data: View) -> View:
-    columns = []
-    for i, table in enumerate(section.tables):
-        values = table.probabilities
-        latents = table.latents or tuple(map(str, range(len(values))))
-        figure = plots.firing_map(values, latents=latents, features=section.features)
-        svg = drawing.svg(
-            figure,
-            f"{prefix}t{i}",
-            f"{table.name}: how often each latent fires when each feature does",
-            _cell_tooltips(values, latents, section.features),
-        )
-        part = {"name": "P(latent fires | feature fires)", "svg": svg}
-        columns.append({"name": table.name, "sentence": table.sentence, "parts": [part]})
-    return {"maps": columns, "scale": [round(0.1 * k, 1) for k in range(11)]}
-
-
-def _latent_browser(section: LatentBrowser, drawing: _Drawing, prefix: str, data: View) -> View:
-    return {
-        "corpus": Markup(script_json(data["corpus"])),
-        "saes": [
-            {"name": pages.name, "data": Markup(script_json(found))}
-            for pages, found in zip(section.saes, data["saes"], strict=True)
-        ],
-    }
-
-
-BUILDERS: dict[str, Callable[[Any, _Drawing, str, View], View]] = {
-    "prose": _prose,
-    "metrics_table": _metrics_table,
-    "training_curves": _training_curves,
-    "histogram": _histogram,
-    "cosine_maps": _cosine_maps,
-    "firing_table": _firing_table,
-    "latent_browser": _latent_browser,
-}
-
-
-def _trained_names(sections: Sequence[Section]) -> tuple[str, ...]:
-    names: list[str] = []
-    for section in sections:
-        if isinstance(section, MetricsTable):
-            names += [row.name for row in section.rows if row.kind == "trained"]
-        elif isinstance(section, TrainingCurves):
-            names += [band.name for curve in section.curves for band in curve.bands]
-        elif isinstance(section, Histogram):
-            names += [bins.name for bins in section.series]
-    return tuple(dict.fromkeys(names))
-
-
-def _cell_tooltips(values: Any, latents: Any, features: Any) -> dict[str, str]:
-    rows, columns = values.shape
-    if rows * columns > plots.maps.MOST_SQUARES:
-        return {}
-    return {
-        f"cell-{i}-{j}": (
-            f"latent {latents[i] if latents else i} · feature {features[j] if features else j}: "
-            f"{_number(float(values[i, j]), 3)}"
-        )
-        for i in range(rows)
-        for j in range(columns)
-    }
-
-
-def _number(value: float | None, digits: int) -> str:
-    if value is None or not math.isfinite(value):
-        return "—"
-    if 0 < abs(value) < 0.5 * 10.0**-digits:
-        return style.compact(float(f"{value:.1e}"))
-    return f"{value:,.{digits}f}".replace("-", "−")
-
-
-def _last(values: Any) -> float | None:
-    known = [float(v) for v in values if math.isfinite(v)]
-    return known[-1] if known else None
+def _view(
+    section: Section, drawing: Drawing, prefix: str, data: View, anchors: Mapping[str, str]
+) -> View:
+    if isinstance(section, ClaimOverview):
+        return heading(section) | overview_view(section)
+    if isinstance(section, ClaimGroup):
+        return heading(section) | group_view(section, prefix, data, anchors)
+    return view_of(section, drawing, prefix, data)
 
 
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -3,16 +3,7 @@
 from collections.abc import Sequence
 
 from latent_assay.reproductions.entry import Check, Entry, Result
-from latent_assay.reproductions.page import summary_of
-
-_SOURCES = {
-    "000": "A is for Absorption: the proof and its toy models",
-    "001": "Sparsity is the enemy of feature extraction",
-    "002": "Feature Hedging",
-    "003": "On the Theoretical Understanding of Identifiable Sparse Autoencoders",
-    "004": "Broken Latents",
-    "beyond": "Open questions that these name",
-}
+from latent_assay.reproductions.page import sources_of, summary_of, title_of
 
 
 def markdown(pairs: Sequence[tuple[Entry, Result]], *, quick: bool) -> str:
@@ -26,11 +17,9 @@ def markdown(pairs: Sequence[tuple[Entry, Result]], *, quick: bool) -> str:
         "Every number is the mean over members (seeds) ± their standard deviation; closed forms "
         "have one member. The page that the command writes shows the figures beside the numbers.",
     ]
-    for source, title in _SOURCES.items():
+    for source in sources_of(pairs):
         own = [(entry, result) for entry, result in pairs if entry.source == source]
-        if not own:
-            continue
-        lines += ["", f"## {source}: {title}"]
+        lines += ["", f"## {title_of(source)}"]
         for entry, result in own:
             mark = "✓" if result.passed else "✗"
             lines += ["", f"### {mark} `{entry.id}` — {entry.title}", "", entry.claim, ""]

@@ -4,17 +4,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from latent_assay.report import Cell, Column, MetricsTable, Prose, Row
-from latent_assay.reproductions.entry import Entry, Result
+from latent_assay.report import Claim, ClaimGroup, ClaimOverview, MetricsTable, Reading
+from latent_assay.reproductions.entry import Check, Entry, Result
 
-_COLUMNS = (
-    Column(key="expected_checks", label="checks", direction="none", digits=0,
-           definition="Numbers held against what they should be."),
-    Column(key="passed_checks", label="passed", direction="none", digits=0,
-           definition="How many of them are as they should be."),
-    Column(key="members", label="members", direction="none", digits=0,
-           definition="Seeds behind each number; 1 for a closed form."),
-)  # fmt: skip
+SOURCES = {
+    "000": "A is for Absorption: the proof and its toy models",
+    "001": "Sparsity is the enemy of feature extraction (ft. absorption)",
+    "002": "Feature Hedging",
+    "003": "On the Theoretical Understanding of Identifiable Sparse Autoencoders",
+    "004": "Broken Latents",
+    "beyond": "Beyond: open questions that these name, answered",
+}
+"""A source's number → its title; other sources stand under their own name, behind these."""
 
 
 def summary_of(pairs: Sequence[tuple[Entry, Result]]) -> str:
@@ -27,47 +28,64 @@ def summary_of(pairs: Sequence[tuple[Entry, Result]]) -> str:
 
 
 def sections_of(pairs: Sequence[tuple[Entry, Result]]) -> tuple[Any, ...]:
-    """An overview, then every entry with its numbers and figures."""
-    sections: list[Any] = [
-        MetricsTable(
-            title="Overview",
-            columns=_COLUMNS,
-            rows=tuple(
-                Row(
-                    name=f"{'✓' if result.passed else '✗'} {entry.id}",
-                    kind="trained",
-                    note=entry.title,
-                    cells={
-                        "expected_checks": Cell(mean=float(len(result.checks))),
-                        "passed_checks": Cell(mean=float(sum(c.passed for c in result.checks))),
-                        "members": Cell(mean=float(result.members)),
-                    },
-                )
-                for entry, result in pairs
-            ),
+    """An overview, then a section for each source: its entries with their numbers and figures."""
+    groups = tuple(
+        ClaimGroup(
+            title=title_of(source),
+            claims=tuple(_claim(*pair) for pair in pairs if pair[0].source == source),
         )
-    ]
-    for entry, result in pairs:
-        sections.append(_entry(entry, result))
-        for figure in result.sections:
-            sections.append(replace(figure, title=f"{entry.id}: {figure.title}"))
-    return tuple(sections)
-
-
-def _entry(entry: Entry, result: Result) -> Prose:
-    lines = [f"Claim. {entry.claim}", f"Set-up. {entry.setup}"]
-    if entry.errors:
-        lines.append(f"In the source. {entry.errors}")
-    for check in result.checks:
-        spread = "" if check.sd is None else f" ± {check.sd:.2g}"
-        mark = "✓" if check.passed else "✗"
-        lines.append(
-            f"{mark} {check.name}: {check.measured:.4g}{spread} (expected: {check.expected})"
-        )
-    if result.note:
-        lines.append(f"Note. {result.note}")
-    return Prose(
-        title=f"{'✓' if result.passed else '✗'} {entry.id} — {entry.title}",
-        paragraphs=tuple(lines),
-        tone="plain" if result.passed else "warning",
+        for source in sources_of(pairs)
     )
+    return (ClaimOverview(groups=groups), *groups)
+
+
+def sources_of(pairs: Sequence[tuple[Entry, Result]]) -> list[str]:
+    """The sources of some entries, in the order in which a page shows them."""
+    sources = dict.fromkeys(entry.source for entry, _ in pairs)
+    order = [source for source in SOURCES if source in sources]
+    return order + [source for source in sources if source not in SOURCES]
+
+
+def title_of(source: str) -> str:
+    """A source's heading."""
+    if source not in SOURCES:
+        return source
+    return f"{source}: {SOURCES[source]}" if source.isdigit() else SOURCES[source]
+
+
+def _claim(entry: Entry, result: Result) -> Claim:
+    return Claim(
+        id=entry.id,
+        title=entry.title,
+        claim=entry.claim,
+        setup=entry.setup,
+        errors=entry.errors,
+        readings=tuple(_reading(check) for check in result.checks),
+        note=result.note,
+        members=result.members,
+        figures=tuple(_figure(section) for section in result.sections),
+    )
+
+
+def _reading(check: Check) -> Reading:
+    statement = check.expected == "holds"
+    return Reading(
+        name=check.name,
+        expected=check.expected,
+        measured=None if statement else check.measured,
+        sd=check.sd,
+        passed=check.passed,
+    )
+
+
+def _figure(section: Any) -> Any:
+    if isinstance(section, MetricsTable) and not _competes(section):
+        return replace(section, ranked=False)
+    return section
+
+
+def _competes(table: MetricsTable) -> bool:
+    """Whether some column says which way is better, and how much of a difference is noise."""
+    keys = [column.key for column in table.columns if column.direction != "none"]
+    cells = [row.cells[key] for row in table.rows for key in keys if key in row.cells]
+    return any(cell.sd is not None for cell in cells)

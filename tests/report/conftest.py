@@ -1,5 +1,6 @@
 """A report as a run would make it, with a corpus that tries to break out of the page."""
 
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,6 +27,10 @@ from latent_assay.report import (
     latent_contexts,
 )
 
+ARGUMENTS = [
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--no-first-run",
+]  # fmt: skip
 HOSTILE = (
     "</script><script>alert(1)</script>",
     "<img src=x onerror=alert(2)>",
@@ -313,3 +318,17 @@ def make_report(*, documents: int = 60, length: int = 128, width: int = 300) -> 
 @pytest.fixture(scope="session")
 def report() -> Report:
     return make_report()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip(f"none of {', '.join(names)} is installed; try: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield chromium
+        chromium.close()

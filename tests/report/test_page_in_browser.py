@@ -1,7 +1,5 @@
 """The page in a real browser: nothing runs, nothing loads, everything works."""
 
-import shutil
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,60 +8,16 @@ import torch
 
 from latent_assay.report import Corpus, LatentBrowser, LatentPages, Report, latent_contexts
 from tests.report.conftest import HOSTILE, NAMES
+from tests.report.visit import Visit, until
 
 pytestmark = pytest.mark.browser
 
-ARGUMENTS = [
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--no-first-run",
-]  # fmt: skip
 PHONE = {"width": 390, "height": 844}
-DESKTOP = {"width": 1280, "height": 900}
 
 
 @pytest.fixture(scope="module")
 def page_file(report, tmp_path_factory) -> Path:
     return report.write(tmp_path_factory.mktemp("report"))
-
-
-@pytest.fixture(scope="module")
-def browser():
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next(filter(None, map(shutil.which, names)), None)
-    if path is None:
-        pytest.skip(f"none of {', '.join(names)} is installed; try: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
-
-
-class Visit:
-    """A page, and everything about it that should not have happened."""
-
-    def __init__(self, browser, file: Path, hash_: str = "", **options):
-        self.context = browser.new_context(**{"viewport": DESKTOP, **options})
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(8_000)
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("dialog", self._dialog)
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.refused: dict[str, str] = {}
-        self.page.on("requestfailed", lambda r: self.refused.update({r.url: r.failure or ""}))
-        self.page.goto(file.as_uri() + hash_)
-
-    def _dialog(self, dialog):
-        self.complaints.append(f"dialog: {dialog.message}")
-        dialog.dismiss()
-
-    def ready(self):
-        self.page.wait_for_selector("#browser[data-ready]")
-        return self.page
 
 
 @pytest.fixture
@@ -77,14 +31,6 @@ def visit(browser, page_file):
     yield start
     for each in visits:
         each.context.close()
-
-
-def until(condition, seconds: float = 8.0) -> None:
-    """Wait here, not in the page: its policy lets nobody evaluate text as script."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
 
 
 def heading(page) -> str:

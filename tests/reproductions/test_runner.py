@@ -55,13 +55,11 @@ def test_running_and_failing(tmp_path):
     assert "ZeroDivisionError: nothing to divide" in content[2]["note"]
     report = json.loads((tmp_path / "report.json").read_text())
     titles = [section["title"] for section in report["sections"]]
-    assert titles == [
-        "Overview",
-        "✓ good — good",
-        "good: Figure",
-        "✗ bad — bad",
-        "✗ broken — broken",
-    ]
+    assert titles == ["Overview", "mine"]
+    claims = report["sections"][1]["claims"]
+    assert [each["id"] for each in claims] == ["good", "bad", "broken"]
+    assert [each["verdict"] for each in claims] == ["holds", "does not hold", "not tested"]
+    assert [each["title"] for each in claims[0]["figures"]] == ["Figure"]
     assert "1 of 3 claims are reproduced. Not reproduced: bad, broken" in report["summary"]
     page = (tmp_path / "reproductions.md").read_text()
     assert "1 of 3 claims" in page
