@@ -30,6 +30,7 @@ from latent_assay.worlds.firing import (
     Link,
     Patterns,
     SideBySide,
+    SparseFiring,
     Table,
     correlated,
     correlated_pair,
@@ -65,7 +66,7 @@ from latent_assay.worlds.presets import (
 )
 from latent_assay.worlds.statistics import ParentStatistics, Statistics
 from latent_assay.worlds.stream import Stream
-from latent_assay.worlds.world import Sample, World
+from latent_assay.worlds.world import Sample, SparseSample, World
 
 __all__ = [
     "PATTERN_LIMIT",
@@ -90,6 +91,8 @@ __all__ = [
     "Patterns",
     "Sample",
     "SideBySide",
+    "SparseFiring",
+    "SparseSample",
     "Statistics",
     "Stream",
     "Table",

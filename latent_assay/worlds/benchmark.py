@@ -42,10 +42,6 @@ def synth_bench(
 
     **Reference:** SynthSAEBench, in SAELens.
     """
-    if not 0 <= alone <= 1:
-        raise ConfigError(f"`alone` is {alone}, but a share lies between 0 and 1.")
-    base = rates.zipfian(n_features, exponent=0.5, highest=0.4, lowest=5e-4)
-    parents = _trees(n_features, roots=max(1, n_features // 128), branching=4, depth=3)
     if generator is None:
         generator = torch.Generator().manual_seed(0)
     device = generator.device
@@ -61,17 +57,36 @@ def synth_bench(
     bias = normal(d_in)
     return World(
         directions=directions,
-        firing=Hierarchy(
-            parents=parents,
-            rates=_gated_rates(base, parents, alone),
-            exclusive=True,
-            correlation=Correlation.low_rank(factor),
+        firing=synth_bench_firing(
+            n_features, alone=alone, correlation=Correlation.low_rank(factor)
         ),
         magnitudes=FoldedNormal(
             mean=Linear(first=5.0, last=4.0).constants(n_features).tolist(),
             sd=(0.5 + 0.5 * normal(n_features)).abs().tolist(),
         ),
         bias=(0.5 * bias / bias.norm()).float(),
+    )
+
+
+def synth_bench_firing(
+    n_features: int, *, alone: float = 0.4, correlation: Correlation | None = None
+) -> Hierarchy:
+    """The hierarchy of `synth_bench`.
+
+    **Arguments:**
+    - `n_features`: number of features.
+    - `alone`: the least share of a parent's firings without a child.
+    - `correlation`: what couples the decisions; None for independent ones.
+    """
+    if not 0 <= alone <= 1:
+        raise ConfigError(f"`alone` is {alone}, but a share lies between 0 and 1.")
+    base = rates.zipfian(n_features, exponent=0.5, highest=0.4, lowest=5e-4)
+    parents = _trees(n_features, roots=max(1, n_features // 128), branching=4, depth=3)
+    return Hierarchy(
+        parents=parents,
+        rates=_gated_rates(base, parents, alone),
+        exclusive=True,
+        correlation=correlation,
     )
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from latent_assay.errors import ConfigError, WorldError
-from latent_assay.worlds.firing import PATTERN_LIMIT, Firing
+from latent_assay.worlds.firing import PATTERN_LIMIT, Firing, SparseFiring
 
 # Entries (samples × features) that are drawn at once.
 ENTRIES = 2**23
@@ -217,6 +217,30 @@ class _Counts:
             linked=(weighted[:, parent] * fires[:, child]).sum(dim=0, dtype=torch.float64).cpu(),
         )
 
+    @classmethod
+    def listed(cls, firing: SparseFiring, links: Tensor) -> "_Counts":
+        """The same counts, but for pairs, from a list of what fires."""
+        cells, features = firing.cells, firing.features
+        l0 = firing.starts.diff().double()
+        parent, child = links.to(cells.device)
+        parents = torch.full((firing.n_features,), -1, device=cells.device)
+        parents[child] = parent  # a feature has at most one
+        above = parents.index_select(0, features)
+        linked = above >= 0
+        features, wanted = features[linked], (cells - features + above)[linked]
+        place = torch.searchsorted(cells, wanted)
+        # what is searched for may lie beyond the last cell
+        there = cells.index_select(0, place.clamp(max=cells.numel() - 1)) == wanted
+        both = torch.bincount(features[there], minlength=firing.n_features)
+        return cls(
+            total=float(firing.n),
+            l0=l0.sum().item(),
+            l0_squared=l0.square().sum().item(),
+            each=torch.bincount(firing.features, minlength=firing.n_features).double().cpu(),
+            pairs=None,
+            linked=both[child].double().cpu(),
+        )
+
     def plus(self, other: "_Counts") -> "_Counts":
         """The counts of both."""
         both = self.pairs is not None and other.pairs is not None
@@ -233,12 +257,18 @@ class _Counts:
 def _measured(
     firing: Firing, n: int, generator: torch.Generator, links: Tensor, pairwise: bool
 ) -> _Counts:
+    listed = firing.sparse and not pairwise
+    entries = max(1, int(firing.sparse_cost)) if listed else firing.n_features
     # Counts in float32 are exact up to 2^24, far above a chunk.
-    chunk = max(1, min(n, ENTRIES // firing.n_features, 2**20))
+    chunk = max(1, min(n, ENTRIES // entries, 2**20))
     counts: _Counts | None = None
     for start in range(0, n, chunk):
-        fires = firing.sample(min(chunk, n - start), generator).float()
-        found = _Counts.of(fires, None, links, pairwise)
+        size = min(chunk, n - start)
+        if listed:
+            found = _Counts.listed(firing.sample_sparse(size, generator), links)
+        else:
+            fires = firing.sample(size, generator).float()
+            found = _Counts.of(fires, None, links, pairwise)
         counts = found if counts is None else counts.plus(found)
     assert counts is not None  # n is at least 1
     return counts

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from latent_assay.errors import AssayError, ConfigError, FormatError, ShapeError, WorldError
 from latent_assay.worlds.directions import given
 from latent_assay.worlds.enumeration import Enumeration
-from latent_assay.worlds.firing import PATTERN_LIMIT, Firing
+from latent_assay.worlds.firing import PATTERN_LIMIT, Firing, SparseFiring
 from latent_assay.worlds.magnitudes import Constant, Magnitudes
 from latent_assay.worlds.portrait import portrait
 from latent_assay.worlds.statistics import Statistics, firing_statistics
@@ -29,6 +30,27 @@ class Sample:
     """Which features fire."""
     magnitudes: Float[Tensor, "n feature"]
     """How strongly; 0 for silent features."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SparseSample:
+    """A sample whose truth is listed rather than laid out: as large as what fires."""
+
+    x: Float[Tensor, "n d_in"]
+    """What an SAE reads."""
+    firing: SparseFiring
+    """Which features fire."""
+    magnitudes: Float[Tensor, " firing"]
+    """How strongly, firing by firing."""
+
+    def dense(self) -> Sample:
+        """The same sample with its truth laid out."""
+        firing = self.firing.dense()
+        magnitudes = torch.zeros(
+            firing.shape, dtype=self.magnitudes.dtype, device=self.magnitudes.device
+        )
+        magnitudes.view(-1)[self.firing.cells] = self.magnitudes
+        return Sample(x=self.x, firing=firing, magnitudes=magnitudes)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -122,6 +144,14 @@ class World:
         return self.firing.forest.parents
 
     @property
+    def sparse(self) -> bool:
+        """Whether the world draws only what fires: it is large and most of it is silent.
+
+        `Firing.sparse` has the rule, which does not depend on the machine.
+        """
+        return self.firing.sparse
+
+    @property
     def finite(self) -> bool:
         """Whether the world can be enumerated, memory permitting."""
         return not self._obstacles()
@@ -141,6 +171,9 @@ class World:
     def sample(self, n: int, generator: torch.Generator) -> Sample:
         """Draw `n` independent activations with their truth.
 
+        A small world draws a number for every feature. One that is `sparse` draws what
+        `sample_sparse` draws; the law of the samples is the same.
+
         **Arguments:**
         - `n`: number of samples.
         - `generator`: source of randomness, on the device of the world. Equal generators draw
@@ -150,13 +183,37 @@ class World:
 
         **Raises:** `ConfigError` if `n` is negative or the generator lies on another device.
         """
-        if n < 0:
-            raise ConfigError(f"`n` is {n}, but a number of samples is not negative.")
-        if generator.device != self.directions.device:
-            self._check_device(generator)
-        firing = self.firing.sample(n, generator)
-        magnitudes = self.magnitudes.sample(firing, generator, self.directions.dtype)
-        return Sample(x=self._activation(magnitudes), firing=firing, magnitudes=magnitudes)
+        drawn = self._drawn(n, generator)
+        return drawn.dense() if isinstance(drawn, SparseSample) else drawn
+
+    def sample_sparse(self, n: int, generator: torch.Generator) -> SparseSample:
+        """Draw `n` independent activations, with their truth as a list of what fires.
+
+        The law is that of `sample`, in any world. The cost is that of the features that the
+        firing law looks at (`Firing.sparse_cost`), and of adding up the directions that fire. For
+        a Gaussian copula the product of its factor comes on top, for each feature it couples.
+
+        **Arguments:** as for `sample`.
+
+        **Raises:** `ConfigError` as `sample` does.
+        """
+        self._check(n, generator)
+        firing = self.firing.sample_sparse(n, generator)
+        features = firing.features
+        magnitudes = self.magnitudes.sample_sparse(
+            features, self.n_features, generator, self.directions.dtype
+        )
+        x = embedding_bag(
+            features,
+            self.directions,
+            firing.starts,
+            mode="sum",
+            per_sample_weights=magnitudes,
+            include_last_offset=True,
+        )
+        if self.bias is not None:
+            x += self.bias
+        return SparseSample(x=x, firing=firing, magnitudes=magnitudes)
 
     def stream(
         self,
@@ -179,7 +236,7 @@ class World:
         moved = device is not None or dtype is not None
         world = self.to(device=device, dtype=dtype) if moved else self
         return Stream(
-            lambda n, generator: world.sample(n, generator).x,
+            lambda n, generator: world._drawn(n, generator).x,
             world.device,
             batch_size,
             seeds=seeds,
@@ -301,6 +358,15 @@ class World:
             f"{self.firing.summary}; magnitudes {self.magnitudes.summary}>"
         )
 
+    def _drawn(self, n: int, generator: torch.Generator) -> Sample | SparseSample:
+        """What `sample` draws, its truth as it comes."""
+        if self.sparse:
+            return self.sample_sparse(n, generator)
+        self._check(n, generator)
+        firing = self.firing.sample(n, generator)
+        magnitudes = self.magnitudes.sample(firing, generator, self.directions.dtype)
+        return Sample(x=self._activation(magnitudes), firing=firing, magnitudes=magnitudes)
+
     def _activation(self, magnitudes: Float[Tensor, "n feature"]) -> Float[Tensor, "n d_in"]:
         if self.bias is None:
             return magnitudes @ self.directions
@@ -310,10 +376,12 @@ class World:
         reasons = (self.magnitudes.why_not_finite, self.firing.why_not_finite)
         return [reason for reason in reasons if reason is not None]
 
-    def _check_device(self, generator: torch.Generator) -> None:
-        """`cuda` and `cuda:0` may be the same device; anything else that differs is a mistake."""
+    def _check(self, n: int, generator: torch.Generator) -> None:
+        if n < 0:
+            raise ConfigError(f"`n` is {n}, but a number of samples is not negative.")
         own, other = self.directions.device, generator.device
-        if own.type != other.type or own.index != (other.index or 0):
+        # `cuda` and `cuda:0` may be the same device; anything else that differs is a mistake
+        if own != other and (own.type != other.type or own.index != (other.index or 0)):
             raise ConfigError(
                 f"the generator lies on {other} but the world on {own}. "
                 f"Draw with torch.Generator('{own}'), or move the world with `to`."

@@ -78,3 +78,23 @@ def assert_law_holds(law: Firing, n: int = 40_000, seed: int = 1) -> None:
     assert fires.dtype == torch.bool
     assert_probabilities(fires.double().mean(dim=0), exact, n)
     assert_drawn_from(fires, patterns)
+
+
+def assert_same_law(left: Tensor, right: Tensor) -> None:
+    """Two samples of patterns against each other, by the chi-square test of homogeneity."""
+    both = torch.cat([left, right])
+    _, which = torch.unique(both, dim=0, return_inverse=True)
+    counts = np.stack(
+        [
+            torch.bincount(part, minlength=int(which.max()) + 1).numpy()
+            for part in (which[: len(left)], which[len(left) :])
+        ]
+    )
+    often = counts.sum(axis=0) >= 20
+    # the rare patterns together make one more cell
+    cells = np.column_stack([counts[:, often], counts[:, ~often].sum(axis=1)])
+    cells = cells[:, cells.sum(axis=0) > 0]
+    shares = counts.sum(axis=1, keepdims=True) / counts.sum()
+    expected = shares * cells.sum(axis=0)
+    statistic = ((cells - expected) ** 2 / expected).sum()
+    assert chi2.sf(statistic, max(cells.shape[1] - 1, 1)) > 1e-6

@@ -23,6 +23,7 @@ from latent_assay.worlds.firing.independent import Independent
 from latent_assay.worlds.firing.law import Firing
 from latent_assay.worlds.firing.patterns import PATTERN_LIMIT, Patterns
 from latent_assay.worlds.firing.side_by_side import SideBySide
+from latent_assay.worlds.firing.sparse import SparseFiring
 from latent_assay.worlds.firing.switches import ChildSwitchesParent
 from latent_assay.worlds.firing.table import Table
 
@@ -39,6 +40,7 @@ __all__ = [
     "Link",
     "Patterns",
     "SideBySide",
+    "SparseFiring",
     "Table",
     "correlated",
     "correlated_pair",

@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from latent_assay.errors import WorldError
 from latent_assay.worlds.firing.correlation import Correlation
+from latent_assay.worlds.firing.coupled import Coupled, bounds
 from latent_assay.worlds.firing.independent import Independent
 from latent_assay.worlds.firing.law import Firing
 from latent_assay.worlds.firing.normal import both_exceed
+from latent_assay.worlds.firing.sparse import SparseFiring
 from latent_assay.worlds.rates import checked_rates, in_words
 
 
@@ -74,6 +77,26 @@ class GaussianCopula(Firing):
         own = torch.randn(n, self.n_features, generator=generator, device=device)
         return torch.addmm(own.mul_(spread), shared, factor) > thresholds
 
+    def sample_sparse(self, n: int, generator: torch.Generator) -> SparseFiring:
+        """Draw `n` patterns as a list, at the cost of the shared part and little more."""
+        device = generator.device
+        coupled = self._once(
+            (device, "coupled"), lambda: self.deciding(torch.arange(self.n_features), device)
+        )
+        cells, _ = coupled.draw(n, generator)
+        return SparseFiring.gathered(cells, n=n, n_features=self.n_features)
+
+    @cached_property
+    def sparse_cost(self) -> float:
+        """About how many features `sample_sparse` looks at one by one in a sample."""
+        spread, shared = self.correlation.diagonal.sqrt(), self.correlation.factor.norm(dim=1)
+        _, proposed = bounds(-torch.special.ndtri(self.marginals), spread, shared)
+        return torch.where(proposed > 0, 2 * proposed, self.marginals.ceil()).sum().item()
+
+    def deciding(self, first: Int64[Tensor, " first"], device: torch.device) -> Coupled:
+        """The same law, drawn piece by piece: some features at once, others where asked for."""
+        return Coupled(self.marginals, self.correlation, first, device)
+
     def binary_correlation(self) -> Float64[Tensor, "feature feature"]:
         r"""The exact correlation of the firing of each pair.
 
@@ -105,7 +128,9 @@ class GaussianCopula(Firing):
         )
 
 
-def decisions(rates: Sequence[float], correlation: Correlation | None) -> Firing:
+def decisions(
+    rates: Sequence[float], correlation: Correlation | None
+) -> Independent | GaussianCopula:
     """What features decide before a hierarchy acts on them, coupled or not."""
     if correlation is None:
         return Independent(rates=rates)

@@ -9,11 +9,14 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from latent_assay.errors import WorldError
-from latent_assay.worlds.firing.copula import decisions
+from latent_assay.worlds.firing.copula import GaussianCopula, decisions
 from latent_assay.worlds.firing.correlation import Correlation
+from latent_assay.worlds.firing.deciding import Deciding
 from latent_assay.worlds.firing.forest import Forest, equally_long
+from latent_assay.worlds.firing.independent import Independent
 from latent_assay.worlds.firing.law import Firing
 from latent_assay.worlds.firing.patterns import Patterns, expanded
+from latent_assay.worlds.firing.sparse import SparseFiring
 from latent_assay.worlds.rates import checked_rates, in_words
 
 # Sums of probabilities that were meant to be exactly 1 may exceed it by rounding.
@@ -139,12 +142,7 @@ class Hierarchy(Firing):
         """How often each feature fires: the product of the rates from its root down to it."""
         if self.correlation is not None:
             return None
-        overall = list(self.rates)
-        for feature in self.forest.order:
-            parent = self.parents[feature]
-            if parent is not None:
-                overall[feature] *= overall[parent]
-        return torch.tensor(overall, dtype=torch.float64)
+        return torch.tensor(self._overall, dtype=torch.float64)
 
     @property
     def why_not_finite(self) -> str | None:
@@ -166,8 +164,60 @@ class Hierarchy(Firing):
             fires &= fires.index_select(1, jump)
         return fires
 
+    def sample_sparse(self, n: int, generator: torch.Generator) -> SparseFiring:
+        """Draw `n` patterns as a list: the roots, then the children of what fires."""
+        device = generator.device
+        families = self._once((device, "families"), lambda: _Families.of(self, device))
+        cells, decide = families.deciding.draw(n, generator)
+        drawn = SparseFiring.gathered(cells, n=n, n_features=families.roots.numel())
+        rows, features = drawn.rows, families.roots.index_select(0, drawn.features)
+        found = [rows * self.n_features + features]
+        for _ in range(max(self.forest.depths)):
+            parents = features
+            family, features = families.children_of(parents)
+            rows = rows.index_select(0, family)
+            fires = decide(rows, features)
+            rows, features, family = rows[fires], features[fires], family[fires]
+            if self._exclusive_parents:
+                # the first sibling that wants to fire keeps the others from it
+                first = torch.ones_like(family, dtype=torch.bool)
+                torch.ne(family[1:], family[:-1], out=first[1:])
+                exclusive = families.exclusive.index_select(0, parents.index_select(0, family))
+                kept = first | ~exclusive
+                rows, features = rows[kept], features[kept]
+            found.append(rows * self.n_features + features)
+        return SparseFiring.gathered(torch.cat(found), n=n, n_features=self.n_features)
+
     @cached_property
-    def _decisions(self) -> Firing:
+    def sparse_cost(self) -> float:
+        """About how many features `sample_sparse` looks at in a sample.
+
+        What it looks at among the roots, and every child of what fires. With a `correlation`,
+        how often parents fire is taken from the same hierarchy without it.
+        """
+        roots = list(self.forest.roots)
+        rates, correlation = [self.rates[root] for root in roots], self.correlation
+        if correlation is not None:
+            correlation = Correlation(
+                factor=correlation.factor[roots], diagonal=correlation.diagonal[roots]
+            )
+        children = zip(self._overall, self.forest.children, strict=True)
+        return decisions(rates, correlation).sparse_cost + sum(
+            rate * len(each) for rate, each in children
+        )
+
+    @cached_property
+    def _overall(self) -> tuple[float, ...]:
+        """How often each feature fires, if decisions are independent."""
+        overall = list(self.rates)
+        for feature in self.forest.order:
+            parent = self.parents[feature]
+            if parent is not None:
+                overall[feature] *= overall[parent]
+        return tuple(overall)
+
+    @cached_property
+    def _decisions(self) -> Independent | GaussianCopula:
         return decisions(self._hazards, self.correlation)
 
     @cached_property
@@ -219,6 +269,47 @@ class Hierarchy(Firing):
             return may.double() * hazard
 
         return expanded(self.forest.order, self.n_features, chance, limit)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Families:
+    """A hierarchy as tensors: who the roots are, and where each feature's children are listed."""
+
+    deciding: Deciding
+    roots: Int64[Tensor, " root"]
+    children: Int64[Tensor, " child"]
+    start: Int64[Tensor, " feature"]
+    count: Int64[Tensor, " feature"]
+    exclusive: Bool[Tensor, " feature"]
+
+    @classmethod
+    def of(cls, law: Hierarchy, device: torch.device) -> "_Families":
+        families = law.forest.children
+        count = torch.tensor([len(family) for family in families])
+        exclusive = torch.zeros(law.n_features, dtype=torch.bool)
+        exclusive[list(law._exclusive_parents)] = True
+        roots = torch.tensor(law.forest.roots)
+        listed = [child for family in families for child in family]
+        return cls(
+            deciding=law._decisions.deciding(roots, device),
+            roots=roots.to(device),
+            children=torch.tensor(listed, dtype=torch.int64, device=device),
+            start=(count.cumsum(0) - count).to(device),
+            count=count.to(device),
+            exclusive=exclusive.to(device),
+        )
+
+    def children_of(
+        self, parents: Int64[Tensor, " parent"]
+    ) -> tuple[Int64[Tensor, " child"], Int64[Tensor, " child"]]:
+        """All children of some parents: whose place among `parents` theirs has, and which."""
+        count = self.count.index_select(0, parents)
+        ends = count.cumsum(0)
+        family = torch.repeat_interleave(count)
+        shift = self.start.index_select(0, parents).sub_(ends).add_(count)
+        place = torch.arange(family.numel(), device=family.device)
+        listed = place.add_(shift.index_select(0, family))
+        return family, self.children.index_select(0, listed)
 
 
 def _exclusive_parents(exclusive: bool | Sequence[int], forest: Forest) -> tuple[int, ...]:

@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
+from latent_assay.worlds.firing.deciding import Apart, Points, poisson_rates
 from latent_assay.worlds.firing.law import Firing
 from latent_assay.worlds.firing.patterns import Patterns, expanded
+from latent_assay.worlds.firing.sparse import SparseFiring
 from latent_assay.worlds.rates import checked_rates, in_words
 
 
@@ -51,6 +54,21 @@ class Independent(Firing):
         device = generator.device
         rates = self._once(device, lambda: torch.tensor(self.rates, device=device))
         return torch.rand(n, len(self.rates), generator=generator, device=device) < rates
+
+    def sample_sparse(self, n: int, generator: torch.Generator) -> SparseFiring:
+        """Draw `n` patterns as a list, at the cost of what fires."""
+        device = generator.device
+        points = self._once((device, "points"), lambda: Points(self.marginals, device))
+        return SparseFiring.gathered(points.throw(n, generator), n=n, n_features=len(self.rates))
+
+    @cached_property
+    def sparse_cost(self) -> float:
+        """About how many features `sample_sparse` looks at in a sample."""
+        return poisson_rates(self.marginals).sum().item()
+
+    def deciding(self, first: Int64[Tensor, " first"], device: torch.device) -> Apart:
+        """The same law, drawn piece by piece: some features at once, others where asked for."""
+        return Apart(self.marginals, first, device)
 
     def _enumerated(self, limit: int) -> Patterns:
         def chance(

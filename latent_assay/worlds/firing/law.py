@@ -1,6 +1,7 @@
 """What every firing law offers."""
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,7 +12,13 @@ from latent_assay.errors import WorldError
 from latent_assay.worlds.encoding import as_json
 from latent_assay.worlds.firing.forest import Forest
 from latent_assay.worlds.firing.patterns import PATTERN_LIMIT, Patterns
+from latent_assay.worlds.firing.sparse import SparseFiring
 from latent_assay.worlds.per_device import PerDevice
+
+# From how many features on, and up to which share of them in a sample's work, only what fires is
+# drawn. The rule knows nothing of the machine: a world draws the same samples everywhere.
+SPARSE_FEATURES = 1024
+SPARSE_SHARE = 1 / 8
 
 
 class Firing(PerDevice, ABC):
@@ -57,6 +64,36 @@ class Firing(PerDevice, ABC):
 
         **Returns:** which features fire in each sample.
         """
+
+    def sample_sparse(self, n: int, generator: torch.Generator) -> SparseFiring:
+        """Draw `n` patterns of the same law as `sample`, by other numbers, as a list.
+
+        Most laws draw no more than fires; a law that cannot makes a list of a matrix.
+
+        **Arguments:** as for `sample`.
+
+        **Returns:** what fires in each sample.
+        """
+        return SparseFiring.of(self.sample(n, generator))
+
+    @property
+    def sparse_cost(self) -> float:
+        """About how many features `sample_sparse` looks at in a sample: all, if it cannot choose.
+
+        At least as many as fire.
+        """
+        return float(self.n_features)
+
+    @cached_property
+    def sparse(self) -> bool:
+        """Whether worlds draw this law with `sample_sparse`.
+
+        They do if it has 1,024 features or more and looks at no more than an eighth of them.
+        """
+        return (
+            self.n_features >= SPARSE_FEATURES
+            and self.sparse_cost <= SPARSE_SHARE * self.n_features
+        )
 
     def patterns(self, limit: int = PATTERN_LIMIT) -> Patterns:
         """Every pattern that can occur, once, with its exact probability, on the CPU.

@@ -12,6 +12,7 @@ from latent_assay.errors import WorldError
 from latent_assay.worlds.firing.forest import Forest
 from latent_assay.worlds.firing.law import Firing
 from latent_assay.worlds.firing.patterns import Patterns, check_limit
+from latent_assay.worlds.firing.sparse import SparseFiring
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,20 @@ class SideBySide(Firing):
     def sample(self, n: int, generator: torch.Generator) -> Bool[Tensor, "n feature"]:
         """Draw `n` patterns, part by part."""
         return torch.cat([part.sample(n, generator) for part in self.parts], dim=1)
+
+    def sample_sparse(self, n: int, generator: torch.Generator) -> SparseFiring:
+        """Draw `n` patterns as a list, part by part."""
+        cells, start = [], 0
+        for part in self.parts:
+            drawn = part.sample_sparse(n, generator)
+            cells.append(drawn.rows * self.n_features + drawn.features + start)
+            start += part.n_features
+        return SparseFiring.gathered(torch.cat(cells), n=n, n_features=self.n_features)
+
+    @cached_property
+    def sparse_cost(self) -> float:
+        """About how many features `sample_sparse` looks at in a sample, over all parts."""
+        return sum(part.sparse_cost for part in self.parts)
 
     def _enumerated(self, limit: int) -> Patterns:
         joined = self.parts[0].patterns(limit)

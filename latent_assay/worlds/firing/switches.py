@@ -9,11 +9,13 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from latent_assay.errors import WorldError
-from latent_assay.worlds.firing.copula import decisions
+from latent_assay.worlds.firing.copula import GaussianCopula, decisions
 from latent_assay.worlds.firing.correlation import Correlation
 from latent_assay.worlds.firing.forest import Forest, equally_long
+from latent_assay.worlds.firing.independent import Independent
 from latent_assay.worlds.firing.law import Firing
 from latent_assay.worlds.firing.patterns import Patterns
+from latent_assay.worlds.firing.sparse import SparseFiring
 from latent_assay.worlds.rates import checked_rates, in_words
 
 
@@ -127,8 +129,30 @@ class ChildSwitchesParent(Firing):
         """Draw `n` patterns: first what each feature decides, then the switching."""
         return self._switched(self._decisions.sample(n, generator))
 
+    def sample_sparse(self, n: int, generator: torch.Generator) -> SparseFiring:
+        """Draw `n` patterns as a list: first what each feature decides, then its ancestors."""
+        device = generator.device
+        parents = self._once(
+            (device, "parents"),
+            lambda: torch.tensor([-1 if p is None else p for p in self.parents], device=device),
+        )
+        decided = self._decisions.sample_sparse(n, generator)
+        cells, rows, features = [decided.cells], decided.rows, decided.features
+        for _ in range(max(self.forest.depths)):
+            features = parents.index_select(0, features)
+            below = features >= 0
+            rows, features = rows[below], features[below]
+            cells.append(rows * self.n_features + features)
+        return SparseFiring.gathered(torch.cat(cells), n=n, n_features=self.n_features)
+
     @cached_property
-    def _decisions(self) -> Firing:
+    def sparse_cost(self) -> float:
+        """About how many features `sample_sparse` looks at in a sample."""
+        above = zip(self.rates, self.forest.depths, strict=True)
+        return self._decisions.sparse_cost + sum(rate * depth for rate, depth in above)
+
+    @cached_property
+    def _decisions(self) -> Independent | GaussianCopula:
         return decisions(self.rates, self.correlation)
 
     def _switched(self, fires: Bool[Tensor, "n feature"]) -> Bool[Tensor, "n feature"]:

@@ -1,9 +1,10 @@
 """Magnitudes that are mostly small and sometimes large."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from latent_assay.errors import WorldError
@@ -35,8 +36,10 @@ class Exponential(Magnitudes):
         """The law in a few words."""
         return f"exponential with mean {words(self.mean)}"
 
-    def _drawn(
-        self, firing: Bool[Tensor, "n feature"], generator: torch.Generator, dtype: torch.dtype
-    ) -> Float[Tensor, "n feature"]:
-        drawn = torch.empty(firing.shape, device=firing.device, dtype=dtype)
-        return drawn.exponential_(generator=generator).mul_(self._each("mean", firing, dtype))
+    def _draw(
+        self,
+        into: Float[Tensor, "*any"],
+        parameter: Callable[[str], Tensor],
+        generator: torch.Generator,
+    ) -> None:
+        into.exponential_(generator=generator).mul_(parameter("mean"))

@@ -1,11 +1,12 @@
 """What every magnitude law offers."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, cast
 
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from latent_assay.errors import WorldError
@@ -64,30 +65,73 @@ class Magnitudes(PerDevice, ABC):
         - `generator`: source of randomness, on the device of `firing`.
         - `dtype`: of the result.
         """
+        n, device = firing.shape[1], firing.device
         if self.finite:
-            key = (firing.device, dtype, firing.shape[1])
-            return firing * self._once(key, lambda: self.constants(firing.shape[1]).to(*key[:2]))
-        # Half precision has too few digits to draw in.
-        drawn = torch.float32 if dtype.itemsize < 4 else dtype
-        return (firing * self._drawn(firing, generator, drawn)).to(dtype)
+            return firing * self._constants(n, device, dtype)
+        drawn = torch.empty(firing.shape, device=device, dtype=_at_least_single(dtype))
+        self._draw(drawn, lambda name: self._each(name, n, device, drawn.dtype), generator)
+        return (firing * drawn).to(dtype)
 
-    def _drawn(
-        self, firing: Bool[Tensor, "n feature"], generator: torch.Generator, dtype: torch.dtype
-    ) -> Float[Tensor, "n feature"]:
-        """A magnitude for every feature, firing or not; only called for a law that varies."""
+    def sample_sparse(
+        self,
+        features: Int64[Tensor, " firing"],
+        n_features: int,
+        generator: torch.Generator,
+        dtype: torch.dtype = torch.float32,
+    ) -> Float[Tensor, " firing"]:
+        """Draw a magnitude for each firing, of the same law as `sample`, by other numbers.
+
+        **Arguments:**
+        - `features`: the feature of each firing.
+        - `n_features`: number of features.
+        - `generator`: source of randomness, on the device of `features`.
+        - `dtype`: of the result.
+        """
+        device = features.device
+        if self.finite:
+            return self._constants(n_features, device, dtype).index_select(0, features)
+        drawn = torch.empty(features.shape, device=device, dtype=_at_least_single(dtype))
+
+        def parameter(name: str) -> Float[Tensor, " firing"]:
+            return self._each(name, n_features, device, drawn.dtype).index_select(0, features)
+
+        self._draw(drawn, parameter, generator)
+        return drawn.to(dtype)
+
+    def _draw(
+        self,
+        into: Float[Tensor, "*any"],
+        parameter: Callable[[str], Tensor],
+        generator: torch.Generator,
+    ) -> None:
+        """Fill a tensor with magnitudes; only called for a law that varies.
+
+        `parameter` gives a parameter by its name, in a shape that broadcasts to the tensor's.
+        """
         raise NotImplementedError(f"{type(self).__name__} says that it varies; it must draw.")
 
-    def _each(
-        self, name: str, like: Bool[Tensor, "n feature"], dtype: torch.dtype
+    def _constants(
+        self, n_features: int, device: torch.device, dtype: torch.dtype
     ) -> Float[Tensor, " feature"]:
-        """The parameter `name` as one number for each feature, on the device of `like`."""
-        n = like.shape[1]
         return self._once(
-            (name, like.device, dtype, n),
-            lambda: full(getattr(self, name), n).to(device=like.device, dtype=dtype),
+            (device, dtype, n_features), lambda: self.constants(n_features).to(device, dtype)
+        )
+
+    def _each(
+        self, name: str, n_features: int, device: torch.device, dtype: torch.dtype
+    ) -> Float[Tensor, " feature"]:
+        """The parameter `name` as one number for each feature."""
+        return self._once(
+            (name, device, dtype, n_features),
+            lambda: full(getattr(self, name), n_features).to(device, dtype),
         )
 
     @property
     def description(self) -> dict[str, Any]:
         """The law and its parameters as plain data, ready for JSON."""
         return as_json(self)
+
+
+def _at_least_single(dtype: torch.dtype) -> torch.dtype:
+    """Half precision has too few digits to draw in."""
+    return torch.float32 if dtype.itemsize < 4 else dtype

@@ -1,9 +1,10 @@
 """Magnitudes around a mean."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from latent_assay.errors import WorldError
@@ -49,12 +50,13 @@ class Normal(Magnitudes):
         """The means, if no magnitude varies."""
         return full(self.mean, n_features) if self.finite else super().constants(n_features)
 
-    def _drawn(
-        self, firing: Bool[Tensor, "n feature"], generator: torch.Generator, dtype: torch.dtype
-    ) -> Float[Tensor, "n feature"]:
-        drawn = torch.randn(firing.shape, generator=generator, device=firing.device, dtype=dtype)
-        mean, sd = (self._each(name, firing, dtype) for name in ("mean", "sd"))
-        return drawn.mul_(sd).add_(mean)
+    def _draw(
+        self,
+        into: Float[Tensor, "*any"],
+        parameter: Callable[[str], Tensor],
+        generator: torch.Generator,
+    ) -> None:
+        into.normal_(generator=generator).mul_(parameter("sd")).add_(parameter("mean"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,12 +91,13 @@ class FoldedNormal(Magnitudes):
         """The folded means, if no magnitude varies."""
         return full(self.mean, n_features).abs() if self.finite else super().constants(n_features)
 
-    def _drawn(
-        self, firing: Bool[Tensor, "n feature"], generator: torch.Generator, dtype: torch.dtype
-    ) -> Float[Tensor, "n feature"]:
-        drawn = torch.randn(firing.shape, generator=generator, device=firing.device, dtype=dtype)
-        mean, sd = (self._each(name, firing, dtype) for name in ("mean", "sd"))
-        return drawn.mul_(sd).add_(mean).abs_()
+    def _draw(
+        self,
+        into: Float[Tensor, "*any"],
+        parameter: Callable[[str], Tensor],
+        generator: torch.Generator,
+    ) -> None:
+        into.normal_(generator=generator).mul_(parameter("sd")).add_(parameter("mean")).abs_()
 
 
 def _check_normal(law: Normal | FoldedNormal) -> None:

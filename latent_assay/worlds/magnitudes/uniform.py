@@ -1,9 +1,10 @@
 """Magnitudes spread evenly over an interval."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from latent_assay.errors import WorldError
@@ -38,9 +39,11 @@ class Uniform(Magnitudes):
         """The law in a few words."""
         return f"uniform from {words(self.low)} to {words(self.high)}"
 
-    def _drawn(
-        self, firing: Bool[Tensor, "n feature"], generator: torch.Generator, dtype: torch.dtype
-    ) -> Float[Tensor, "n feature"]:
-        drawn = torch.rand(firing.shape, generator=generator, device=firing.device, dtype=dtype)
-        low, high = (self._each(name, firing, dtype) for name in ("low", "high"))
-        return drawn.mul_(high - low).add_(low)
+    def _draw(
+        self,
+        into: Float[Tensor, "*any"],
+        parameter: Callable[[str], Tensor],
+        generator: torch.Generator,
+    ) -> None:
+        low, high = parameter("low"), parameter("high")
+        into.uniform_(generator=generator).mul_(high - low).add_(low)

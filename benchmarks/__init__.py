@@ -1,0 +1,1 @@
+"""Benchmarks against peers: `python -m benchmarks.run`; see docs/benchmarks.md."""
