@@ -45,7 +45,7 @@ class Adam:
         self.first = {name: torch.zeros_like(p) for name, p in parameters.items()}
         self.second = {name: torch.zeros_like(p) for name, p in parameters.items()}
         device = next(iter(parameters.values())).device
-        self._lr = torch.tensor(self.lr, dtype=torch.float64, device=device)
+        self.rates = torch.tensor(self.lr, dtype=torch.float64, device=device)
         self._count = torch.zeros((), dtype=torch.float32, device=device)
         self._groups: list[tuple[int, int, float]] = []
         start = 0
@@ -115,7 +115,7 @@ class Adam:
             m.lerp_(grad, (1 - beta1) * take.to(p.dtype))
             v.lerp_(grad.square(), (1 - beta2) * take.to(p.dtype))
             denominator = v.sqrt().div_(math.sqrt(bias2)).add_(self.eps)
-            rate = (self._lr * (factor / bias1)).to(p.dtype).view(shape) * take
+            rate = (self.rates * (factor / bias1)).to(p.dtype).view(shape) * take
             p.sub_(rate * m / denominator)
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -295,15 +295,20 @@ class SAE(nn.Module):
 
         For a row $d$ of length one, $g \leftarrow g - (g \cdot d)\, d$.
         """
+        self.zero_padding_gradients()
+        if self.decoder_norm == "unit" and self.W_dec.grad is not None:
+            radial = (self.W_dec.grad * self.W_dec).sum(-1, keepdim=True)
+            self.W_dec.grad.sub_(radial * self.W_dec)
+
+    @torch.no_grad()
+    def zero_padding_gradients(self) -> None:
+        """Hold padding where it is."""
         padding = self.padding
         if padding is not None:
             own = (self.W_enc, self.W_dec, self.b_enc, *self.sparsifier.parameters())
             for parameter in own:
                 if parameter.grad is not None and parameter.dim() > 1:
                     parameter.grad[padding] = 0
-        if self.decoder_norm == "unit" and self.W_dec.grad is not None:
-            radial = (self.W_dec.grad * self.W_dec).sum(-1, keepdim=True)
-            self.W_dec.grad.sub_(radial * self.W_dec)
 
     @torch.no_grad()
     def constrain(self) -> None:

@@ -5,7 +5,7 @@ The dense formulas stand beside their users as anyone would write them (`DenseLa
 them by the tests. `dispatch` decides which one runs.
 """
 
-from latent_assay.kernels.dispatch import force_path, prefers_gram, prefers_sparse
+from latent_assay.kernels.dispatch import force_path, prefers_gram, prefers_sparse, uses_triton
 from latent_assay.kernels.gram import GramGradients, gram_gradients
 from latent_assay.kernels.selection import (
     Selection,
@@ -13,6 +13,7 @@ from latent_assay.kernels.selection import (
     kept_above,
     select_above,
     select_topk,
+    select_where,
 )
 from latent_assay.kernels.sparse import SparseLatents, sparse_latents
 
@@ -28,5 +29,7 @@ __all__ = [
     "prefers_sparse",
     "select_above",
     "select_topk",
+    "select_where",
     "sparse_latents",
+    "uses_triton",
 ]

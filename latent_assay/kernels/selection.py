@@ -10,6 +10,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from latent_assay.kernels import triton
+from latent_assay.kernels.dispatch import uses_triton
+
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
@@ -68,10 +71,17 @@ def select_topk(pre: Float[Tensor, "member batch latent"], k: int) -> Selection:
 
 
 def select_above(
-    pre: Float[Tensor, "member batch latent"], mask: Bool[Tensor, "member batch latent"]
+    pre: Float[Tensor, "member batch latent"], cut: Float[Tensor, " member"]
 ) -> Selection:
+    """The entries above each member's cut."""
+    if uses_triton(pre):
+        return triton.select_above(pre.detach(), cut, strict=True)
+    return select_where(pre > cut.view(-1, 1, 1))
+
+
+def select_where(mask: Bool[Tensor, "member batch latent"]) -> Selection:
     """The entries where a mask is true."""
-    members, batch, width = pre.shape
+    members, batch, width = mask.shape
     flat = mask.reshape(-1)
     if flat.device.type == "cpu":
         # numpy finds the true entries about four times faster than torch does on CPU
@@ -79,7 +89,7 @@ def select_above(
     else:
         place = flat.nonzero().squeeze(-1)
     row = torch.div(place, width, rounding_mode="floor")
-    row_start = torch.zeros(members * batch + 1, dtype=torch.int64, device=pre.device)
+    row_start = torch.zeros(members * batch + 1, dtype=torch.int64, device=mask.device)
     row_start[1:] = torch.bincount(row, minlength=members * batch).cumsum(0)
     return Selection(
         members=members,
@@ -126,6 +136,8 @@ def batch_threshold(
     members, batch, width = pre.shape
     if weight is not None:
         return _weighted_threshold(pre, k, weight)
+    if uses_triton(pre):
+        return triton.threshold(pre.detach(), k)
     # a hair less, so that k = 0.1 and 30 samples ask for 3 and not for 4
     counts = [
         min(max(math.ceil(float(each) * batch * (1 - 1e-12)), 1), batch * width) for each in k

@@ -13,6 +13,8 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from latent_assay.kernels import triton
+from latent_assay.kernels.dispatch import uses_triton
 from latent_assay.kernels.selection import Selection
 
 with warnings.catch_warnings():
@@ -75,6 +77,8 @@ class SparseLatents:
         - `bounds`: the end of each group; group g holds latents `bounds[g-1]` to `bounds[g] - 1`.
         """
         s = self.selection
+        if uses_triton(W_dec):
+            return list(triton.sparse_decode(self.value, W_dec, s, bounds).unbind(0))
         flat = W_dec.reshape(s.members * s.width, -1)
         shape = (s.members, s.batch, W_dec.shape[-1])
         if bounds == (s.width,):
@@ -107,6 +111,9 @@ def sparse_latents(
     - `pre`: that product, already computed without recording gradients.
     - `selection`: the entries that may fire.
     """
+    if uses_triton(W_enc):
+        entries = triton.selected_encode(x, W_enc, bias, selection.gather(pre), selection)
+        return SparseLatents(selection, entries)
     value = _SelectedEncode.apply(
         x,
         W_enc.reshape(-1, W_enc.shape[-1]),

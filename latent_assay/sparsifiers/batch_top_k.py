@@ -57,7 +57,7 @@ class BatchTopK(Sparsifier):
         weight: Float[Tensor, "*lead batch"] | None = None,
     ) -> Selection:
         """The entries at or above this batch's threshold; in evaluation above the running one."""
-        return select_above(pre, pre > self._cut(pre, weight).view(-1, 1, 1))
+        return select_above(pre, self._cut(pre, weight))
 
     def forward(
         self,

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from latent_assay.errors import ConfigError
-from latent_assay.kernels import Selection, select_above, select_topk
+from latent_assay.kernels import Selection, select_topk, select_where
 from latent_assay.sparsifiers.number_firing import check_k, k_by_member
 from latent_assay.sparsifiers.sparsifier import PerMember, Sparsifier
 
@@ -50,7 +50,7 @@ class TopK(Sparsifier):
         """The k largest of each sample."""
         if self._uniform:
             return select_topk(pre, self._k_max)
-        return select_above(pre, self._mask(pre))
+        return select_where(self._mask(pre))
 
     def forward(
         self,

@@ -23,6 +23,7 @@ from latent_assay.sparsifiers import PerMember
 from latent_assay.training.config import TrainingConfig
 from latent_assay.training.direct import Direct
 from latent_assay.training.process import choose_threads
+from latent_assay.training.row_step import RowStep
 
 
 class Run:
@@ -61,6 +62,7 @@ class Run:
         # the first step at which each member's input, or its loss or gradient, was not finite
         self.bad_input = torch.full((sae.members,), -1, dtype=torch.int64, device=device)
         self.bad_loss = torch.full((sae.members,), -1, dtype=torch.int64, device=device)
+        self.row_step = RowStep(sae, self.adam, self.clip)
         self.direct = Direct.of(sae, objective, autocast=config.autocast)
         self._iterator: Iterator[Batch] | None = None
         self._skip = 0
@@ -81,20 +83,31 @@ class Run:
                 total, parts = self.objective(forward, progress)
         else:  # a loss that is not finite has no finite gradient
             total, parts = None, {}
-        self.sae.constrain_gradients()
-        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
-        norm = clip_by_member(gradients, self.clip)
-        accept = self._verdict(x, norm if total is None else total.detach() + norm)
-        self.adam.step(self.config.lr_factor(self.step), accept)
+        norm = self._move(x, total)
         for p in self.parameters.values():
             p.grad = None
-        self.sae.constrain()
         self.since_fired.add_(samples).masked_fill_(forward.latents.fired(weight), 0)
         self.step += 1
         self.samples += samples
         if not measure or total is None:
             return None
         return self._numbers(forward, total, parts, norm)
+
+    def _move(self, x: Tensor, total: Float[Tensor, " member"] | None) -> Float[Tensor, " member"]:
+        """Clip the gradients and follow them; their norms before."""
+
+        def verdict(norm: Float[Tensor, " member"]) -> Bool[Tensor, " member"]:
+            return self._verdict(x, norm if total is None else total.detach() + norm)
+
+        factor = self.config.lr_factor(self.step)
+        if self.row_step.applies:
+            return self.row_step(factor, verdict)
+        self.sae.constrain_gradients()
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        norm = clip_by_member(gradients, self.clip)
+        self.adam.step(factor, verdict(norm))
+        self.sae.constrain()
+        return norm
 
     def _precision(self, x: Tensor) -> AbstractContextManager[Any]:
         if not self.config.autocast:

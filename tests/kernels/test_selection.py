@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from torch import Tensor
 
-from latent_assay.kernels import Selection, batch_threshold, select_above, select_topk
+from latent_assay.kernels import Selection, batch_threshold, select_topk, select_where
 
 
 def dense(selection: Selection, pre: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def test_topk_selects_the_largest(members, batch, k):
 def test_above_selects_the_mask(members, batch, share):
     pre = draw(members, batch, 5)
     mask = torch.rand(pre.shape, generator=torch.Generator().manual_seed(1)) < share
-    selection = select_above(pre, mask)
+    selection = select_where(mask)
     assert torch.equal(dense(selection, pre), torch.where(mask, pre, 0.0))
     assert torch.equal(selection.gather(pre), pre[mask])
 
@@ -62,7 +62,7 @@ def test_above_selects_the_mask(members, batch, share):
 def test_a_mask_that_is_not_contiguous():
     pre = draw(3, 4, 5)
     mask = (draw(4, 3, 5) > 0).transpose(0, 1)
-    assert torch.equal(dense(select_above(pre, mask), pre), torch.where(mask, pre, 0.0))
+    assert torch.equal(dense(select_where(mask), pre), torch.where(mask, pre, 0.0))
 
 
 # ---------------------------------------------------------------- batch threshold

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from latent_assay import checkpoint
+from latent_assay.kernels import force_path
 from latent_assay.sae import SAE
 from latent_assay.training import fit
 
@@ -72,14 +73,16 @@ def same(first: SAE, second: SAE) -> bool:
     return all(torch.equal(one[name].nan_to_num(), two[name].nan_to_num()) for name in one)
 
 
+@pytest.mark.parametrize("path", ["dense", "sparse", "gram"])
 @pytest.mark.parametrize("name", recipes.NAMES)
-def test_killed_at_a_random_step(name, tmp_path):
-    whole = run(name, Stream(), tmp_path / "whole")
-    at = random.Random(name).randrange(1, STEPS)
-    with pytest.raises(Killed):
-        run(name, DyingStream(at), tmp_path / "part")
-    assert checkpoint.exists(tmp_path / "part") == (at >= 11)
-    again = run(name, Stream(), tmp_path / "part")
+def test_killed_at_a_random_step(name, path, tmp_path):
+    at = random.Random(name + path).randrange(1, STEPS)
+    with force_path(path):
+        whole = run(name, Stream(), tmp_path / "whole")
+        with pytest.raises(Killed):
+            run(name, DyingStream(at), tmp_path / "part")
+        assert checkpoint.exists(tmp_path / "part") == (at >= 11)
+        again = run(name, Stream(), tmp_path / "part")
     assert same(whole, again)
     lines = [(tmp_path / part / "log.jsonl").read_text() for part in ("whole", "part")]
     assert lines[0] == lines[1]
