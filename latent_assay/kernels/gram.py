@@ -85,61 +85,60 @@ def gram_gradients(
         read = torch.cat([W_dec, W_enc]).view(-1, d_in) @ x.mT
         c, a = read.view(2, members, width, samples)
         pre = a.add_(bias.unsqueeze(-1))
-    else:
+    else:  # samples outermost in memory, here and below
         c = (each @ W_dec.mT).mT
         pre = torch.baddbmm(bias.unsqueeze(1), each, W_enc.mT).mT
     z = sparsify(pre.mT).mT
-    # a column of samples' weights times 2 alpha, for every member
-    scale = 2 * error.view(-1, 1, 1)
-    w = scale / samples if weight is None else scale * _columns(weight)
-    reach = (W_dec @ b_dec.unsqueeze(-1)) - c
     gram = W_dec @ W_dec.mT
     if wide:
-        dz = torch.baddbmm(reach, gram, z).mul_(w)
-    else:  # the same, with samples outermost in memory like everything else
-        dz = torch.baddbmm(reach.mT, z.mT, gram).mT.mul_(w)
-    wz = z * w
-    total = wz.sum(-1)  # [member, latent]
-    decoder_pull: Tensor | None = None
+        dz = c.baddbmm_(gram, z, beta=-1)
+    else:
+        dz = c.mT.baddbmm_(z.mT, gram, beta=-1).mT
+    column = (W_dec @ b_dec.unsqueeze(-1)).squeeze(-1)
     if l1 is not None:
         rate = (l1 / (2 * error)).view(-1, 1)
-        if by_decoder_norm:
-            norm = torch.linalg.vector_norm(W_dec, dim=-1)
-            dz += (rate * norm).unsqueeze(-1) * w
-            # a row of length zero has no direction to be pulled along
-            decoder_pull = torch.where(norm > 0, rate * total / norm, 0.0)
-        else:
-            dz += rate.unsqueeze(-1) * w
-    dz *= z.sign()  # no gradient where nothing fires; several times faster than a mask
+        norm = torch.linalg.vector_norm(W_dec, dim=-1)
+        column = column + (rate * norm if by_decoder_norm else rate)
+    dz += column.unsqueeze(-1)
+    # no gradient where nothing fires; the derivative of ReLU is several times faster than a mask
+    dz = torch.ops.aten.threshold_backward(dz, z, 0.0)
+    zw = z
+    if weight is not None:
+        w = weight.view(1, 1, -1) if weight.dim() == 1 else weight.unsqueeze(1)
+        dz.mul_(w)
+        zw = z * w
     if wide:
-        written_enc, written_dec = (torch.cat([dz, wz]).view(-1, samples) @ x).view(
-            2, members, width, d_in
-        )
+        stacked = torch.cat([dz, zw]).view(-1, samples)
+        dW_enc, read_dec = (stacked @ x).view(2, members, width, d_in)
     else:
-        written_enc, written_dec = dz @ each, wz @ each
+        dW_enc, read_dec = dz @ each, zw @ each
     db_enc = dz.sum(-1)
-    co_firing = wz @ z.mT
-    if decoder_pull is not None:
-        co_firing.diagonal(dim1=-2, dim2=-1).add_(decoder_pull)
-    dW_dec = torch.baddbmm(written_dec, co_firing, W_dec, beta=-1)
+    total = zw.sum(-1)
+    co_firing = zw @ z.mT
+    if l1 is not None and by_decoder_norm:
+        # a row of length zero has no direction to be pulled along
+        pull = torch.where(norm > 0, rate * total / norm, 0.0)
+        co_firing.diagonal(dim1=-2, dim2=-1).add_(pull)
+    dW_dec = torch.baddbmm(read_dec, co_firing, W_dec, beta=-1)
     dW_dec.addcmul_(total.unsqueeze(-1), b_dec.unsqueeze(1))
-    mass = w.expand(members, 1, samples)
-    seen = mass.squeeze(1) @ x if shared else (mass @ x).squeeze(1)
-    db_dec = torch.baddbmm(seen.unsqueeze(1), total.unsqueeze(1), W_dec, beta=-1).squeeze(1)
-    db_dec.addcmul_(mass.sum(-1), b_dec)
+    seen = x.sum(-2) if weight is None else (weight.unsqueeze(-2) @ x).squeeze(-2)
+    mass: Tensor | int = samples if weight is None else weight.sum(-1, keepdim=True)
+    db_dec = (total.unsqueeze(1) @ W_dec).squeeze(1).sub_(seen).add_(mass * b_dec)
     if subtract_b_dec:
         db_dec -= (db_enc.unsqueeze(1) @ W_enc).squeeze(1)
-        written_enc.addcmul_(db_enc.unsqueeze(-1), b_dec.unsqueeze(1), value=-1)
+        dW_enc.addcmul_(db_enc.unsqueeze(-1), b_dec.unsqueeze(1), value=-1)
+    # the factor of the error, and of the mean if no weights make it
+    scale = (2 * error / (samples if weight is None else 1)).view(-1, 1)
+    for gradient in (dW_enc, dW_dec):
+        gradient.mul_(scale.unsqueeze(-1))
+    for gradient in (db_enc, db_dec):
+        gradient.mul_(scale)
     return GramGradients(
         pre=pre,
         z=z,
         fired=total > 0,
-        W_enc=written_enc,
+        W_enc=dW_enc,
         W_dec=dW_dec,
         b_enc=db_enc,
         b_dec=db_dec,
     )
-
-
-def _columns(weight: Float[Tensor, "*lead batch"]) -> Float[Tensor, "member_or_one 1 batch"]:
-    return weight.view(1, 1, -1) if weight.dim() == 1 else weight.unsqueeze(1)
