@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from latent_assay.errors import ConfigError
-from latent_assay.kernels import Selection, select_topk, select_where
+from latent_assay.kernels import Selection, largest_places, select_topk, select_where
 from latent_assay.sparsifiers.number_firing import check_k, k_by_member
 from latent_assay.sparsifiers.sparsifier import PerMember, Sparsifier
 
@@ -61,7 +61,10 @@ class TopK(Sparsifier):
         return torch.where(self._mask(pre), pre.relu(), 0.0)
 
     def _mask(self, pre: Tensor) -> Tensor:
-        index = pre.detach().topk(self._k_max, dim=-1, sorted=not self._uniform).indices
+        if self._uniform:
+            index = largest_places(pre.detach(), self._k_max)
+        else:  # from the largest down, as members take different numbers of them
+            index = pre.detach().topk(self._k_max, dim=-1).indices
         rank = torch.arange(self._k_max, device=pre.device)
         keep = (rank < self.k.view(-1, 1, 1)).expand(index.shape)
         return torch.zeros_like(pre, dtype=torch.bool).scatter_(-1, index, keep)
