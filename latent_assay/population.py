@@ -14,12 +14,15 @@ stands for many samples fires in all of them or in none.
 from collections.abc import Iterator, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from latent_assay.batch import WeightedBatch
 from latent_assay.errors import ConfigError
 from latent_assay.worlds import World
+
+_AT_ONCE = 64
+"""Batches whose counts are drawn together: a small draw costs more to call than to make."""
 
 
 def population(world: World, *, dtype: torch.dtype = torch.float32) -> "Population":
@@ -96,20 +99,35 @@ class Minibatches(Iterator[WeightedBatch]):
         self.shared = isinstance(seeds, int)
         self.seeds = (seeds,) if isinstance(seeds, int) else tuple(seeds)
         self.generators = [torch.Generator(self.x.device).manual_seed(seed) for seed in self.seeds]
+        self._start = self._generator_states()
+        self._block: Float[Tensor, "step *member pattern"] | None = None
+        self._position = 0
 
     def __next__(self) -> WeightedBatch:
         """Patterns with the share of the batch that each makes up."""
-        counts = torch.stack([self._counts(each) for each in self.generators])
-        weight = (counts / self.batch_size).to(self.x.dtype)
-        return WeightedBatch(self.x, weight[0] if self.shared else weight, self.batch_size)
+        if self._block is None or self._position == _AT_ONCE:
+            self._start, self._position = self._generator_states(), 0
+            self._block = self._draw()
+        weight = self._block[self._position]
+        self._position += 1
+        return WeightedBatch(self.x, weight, self.batch_size)
 
-    def _counts(self, generator: torch.Generator) -> Float[Tensor, " pattern"]:
-        drawn = self.probability.multinomial(self.batch_size, replacement=True, generator=generator)
-        return torch.bincount(drawn, minlength=len(self.probability)).to(torch.float64)
+    def _draw(self) -> Float[Tensor, "step *member pattern"]:
+        """The shares of many batches; every member draws with a generator of its own."""
+        draw = counts_in_turn if 8 * len(self.probability) <= self.batch_size else counts_of_draws
+        counts = [
+            draw(self.probability, self.batch_size, _AT_ONCE, generator)
+            for generator in self.generators
+        ]
+        shares = (torch.stack(counts, dim=1) / self.batch_size).to(self.x.dtype)
+        return shares[:, 0] if self.shared else shares
+
+    def _generator_states(self) -> Tensor:
+        return torch.stack([each.get_state() for each in self.generators])
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Where the generators are."""
-        return {"generators": torch.stack([each.get_state() for each in self.generators])}
+        """Where the generators were when they last drew, and how much of that is used up."""
+        return {"generators": self._start, "position": torch.tensor(self._position)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on where another iterator over the same world and seeds stopped."""
@@ -121,3 +139,36 @@ class Minibatches(Iterator[WeightedBatch]):
             )
         for generator, each in zip(self.generators, saved, strict=True):
             generator.set_state(each.clone())
+        self._start, self._position = self._generator_states(), int(state["position"])
+        self._block = self._draw() if self._position else None
+
+
+def counts_in_turn(
+    probability: Float64[Tensor, " pattern"], n: int, times: int, generator: torch.Generator
+) -> Float64[Tensor, "times pattern"]:
+    r"""How often each pattern occurs among n samples, from a binomial for each pattern.
+
+    $$n_k \sim Binomial\Big(n - \sum_{j<k} n_j,\ P_k \Big/ \sum_{j \ge k} P_j\Big)$$
+
+    The law is the multinomial one; the cost does not depend on n.
+    """
+    left = torch.full((times,), float(n), dtype=torch.float64, device=probability.device)
+    rest = probability.flip(0).cumsum(0).flip(0)
+    chance = torch.where(rest > 0, probability / rest, 0.0).clamp_max(1)
+    counts = []
+    for each in chance[:-1]:
+        drawn = torch.binomial(left, each.expand(times), generator=generator)
+        counts.append(drawn)
+        left = left - drawn
+    return torch.stack([*counts, left], dim=1)
+
+
+def counts_of_draws(
+    probability: Float64[Tensor, " pattern"], n: int, times: int, generator: torch.Generator
+) -> Float64[Tensor, "times pattern"]:
+    """The same by drawing n samples: better where there are many patterns."""
+    rows = []
+    for _ in range(times):
+        drawn = probability.multinomial(n, replacement=True, generator=generator)
+        rows.append(torch.bincount(drawn, minlength=len(probability)).to(torch.float64))
+    return torch.stack(rows)

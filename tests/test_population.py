@@ -9,7 +9,12 @@ from scipy.stats import chi2
 
 from latent_assay.errors import ConfigError, WorldError
 from latent_assay.losses import Forward, Progress
-from latent_assay.population import minibatches, population
+from latent_assay.population import (
+    counts_in_turn,
+    counts_of_draws,
+    minibatches,
+    population,
+)
 from latent_assay.recipes import RECIPES, Recipe, relu_l1, topk
 from latent_assay.training import TrainingConfig, fit
 from latent_assay.worlds import presets
@@ -126,16 +131,40 @@ def test_batchtopk_fires_a_pattern_in_all_its_samples_or_in_none():
     assert bool((fewer < sae.sparsifier.k).all())
 
 
-def test_resumes_where_it_was():
-    one = minibatches(WORLD, 16, seeds=(0, 1))
-    next(one)
-    state = one.state_dict()
-    ahead = [next(one).weight for _ in range(3)]
-    other = minibatches(WORLD, 16, seeds=(0, 1))
-    other.load_state_dict(state)
-    assert all(torch.equal(next(other).weight, each) for each in ahead)
-    with pytest.raises(ConfigError, match="has 2 generators, but there are 3 seeds"):
-        minibatches(WORLD, 16, seeds=(0, 1, 2)).load_state_dict(state)
+@pytest.mark.parametrize("read", [0, 1, 63, 64, 65, 130])
+@pytest.mark.parametrize("seeds", [3, (3, 4)])
+def test_resumes_where_it_was(seeds, read):
+    """Counts are drawn for many batches at once; a state may lie anywhere within."""
+    whole = minibatches(WORLD, 100, seeds=seeds)
+    first = minibatches(WORLD, 100, seeds=seeds)
+    for _ in range(read):
+        next(whole)
+        next(first)
+    again = minibatches(WORLD, 100, seeds=seeds)
+    again.load_state_dict(first.state_dict())
+    for _ in range(70):
+        assert torch.equal(next(again).weight, next(whole).weight)
+    with pytest.raises(ConfigError, match="seeds"):
+        minibatches(WORLD, 100, seeds=(1, 2, 3)).load_state_dict(first.state_dict())
+
+
+@pytest.mark.parametrize("draw", [counts_in_turn, counts_of_draws])
+@pytest.mark.parametrize(
+    "probability", [[0.5, 0.3, 0.2], [0.0, 0.7, 0.0, 0.3], [1.0], [0.97, 0.01, 0.02, 0.0]]
+)
+def test_counts_have_the_multinomial_law(draw, probability):
+    p = torch.tensor(probability, dtype=torch.float64)
+    n, times = 20, 4000
+    counts = draw(p, n, times, torch.Generator().manual_seed(0))
+    assert counts.shape == (times, len(p))
+    assert bool((counts.sum(1) == n).all())
+    assert bool((counts >= 0).all())
+    assert bool((counts[:, p == 0] == 0).all())
+    torch.testing.assert_close(counts.mean(0), n * p, rtol=0, atol=5 * (n / 4 / times) ** 0.5)
+    expected = n * (torch.diag(p) - torch.outer(p, p))
+    centred = counts - n * p
+    found = centred.T @ centred / times
+    torch.testing.assert_close(found, expected, rtol=0.12, atol=0.06)
 
 
 def test_training_reaches_a_stationary_point():
