@@ -15,7 +15,7 @@ help:
 	@echo "make demo    train on a toy world and on a real language model; the report is demo/report.html"
 	@echo "make test    every test"
 	@echo "make check   style and types"
-	@echo "make bench   measure what must be fast"
+	@echo "make bench   measure ourselves and peers in turn; the table is benchmarks/results/bench.md"
 	@echo "make format  bring the code into shape"
 	@echo "make clean   remove the environment and what the demo made"
 
@@ -37,7 +37,7 @@ docs/reproductions.md: $(STAMP)
 	cp runs/reproductions/reproductions.md $@
 
 bench: $(STAMP)
-	$(BIN)/python benchmarks/import_time.py --out benchmarks/results/import_time.md
+	$(BIN)/python -m benchmarks.run --out benchmarks/results
 
 format: $(STAMP)
 	$(BIN)/ruff format .
