@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latent_assay.errors import ConfigError, ShapeError
-from latent_assay.kernels import SparseLatents, prefers_sparse, sparse_latents
+from latent_assay.kernels import SparseLatents, Workspace, prefers_sparse, sparse_latents
 from latent_assay.sparsifiers import Sparsifier
 
 DecoderNorm = Literal["free", "unit"]
@@ -159,6 +159,7 @@ class SAE(nn.Module):
         for member, each in enumerate(self.widths):
             if each < width:  # a narrower member must be able to stand alone
                 sparsifier.take([member], each).check(1, each)
+        self._workspace = Workspace()
         self._zero_padding()
 
     # ------------------------------------------------------------------ shape
@@ -198,16 +199,27 @@ class SAE(nn.Module):
     # ------------------------------------------------------------------ use
 
     def pre_activations(
-        self, x: Float[Tensor, "batch d_in"] | Float[Tensor, "member batch d_in"]
+        self,
+        x: Float[Tensor, "batch d_in"] | Float[Tensor, "member batch d_in"],
+        *,
+        again: bool = False,
     ) -> Float[Tensor, "member batch latent"]:
         r"""$W_{enc}(x - b_{dec}) + b_{enc}$.
 
         **Arguments:**
         - `x`: activations, one batch shared by all members or one for each.
+        - `again`: write into the memory of the last such call, which on CPU is faster; without
+          gradients only.
         """
         self.check_input(x)
         x = x.expand(self.members, -1, -1)
-        return torch.baddbmm(self.encoder_bias().unsqueeze(1), x, self.W_enc.mT)
+        bias = self.encoder_bias().unsqueeze(1)
+        if not again or x.device.type != "cpu":
+            return torch.baddbmm(bias, x, self.W_enc.mT)
+        # the bias as one more dimension spares a pass over a matrix as large as the result
+        out = self._workspace.room((self.members, x.shape[1], self.width), self.W_enc)
+        one = x.new_ones(1).expand(*x.shape[:-1], 1)
+        return torch.bmm(torch.cat([x, one], -1), torch.cat([self.W_enc, bias.mT], -1).mT, out=out)
 
     def encoder_bias(self) -> Float[Tensor, "member latent"]:
         r"""$b_{enc} - W_{enc} b_{dec}$, what remains when the encoder is written for raw $x$."""
@@ -260,7 +272,7 @@ class SAE(nn.Module):
             )
         ):
             with torch.no_grad():
-                pre = self.pre_activations(x)
+                pre = self.pre_activations(x, again=self.training)
                 selection = self.sparsifier.select(pre, weight)
             if selection is not None:
                 z = sparse_latents(x, self.W_enc, self.encoder_bias(), pre, selection)

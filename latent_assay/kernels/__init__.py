@@ -10,25 +10,31 @@ from latent_assay.kernels.gram import GramGradients, gram_gradients
 from latent_assay.kernels.selection import (
     Selection,
     batch_threshold,
+    is_largest,
     kept_above,
     largest_places,
+    rows_at,
     select_above,
     select_topk,
     select_where,
 )
 from latent_assay.kernels.sparse import SparseLatents, sparse_latents
+from latent_assay.kernels.workspace import Workspace
 
 __all__ = [
     "GramGradients",
     "Selection",
     "SparseLatents",
+    "Workspace",
     "batch_threshold",
     "force_path",
     "gram_gradients",
+    "is_largest",
     "kept_above",
     "largest_places",
     "prefers_gram",
     "prefers_sparse",
+    "rows_at",
     "select_above",
     "select_topk",
     "select_where",

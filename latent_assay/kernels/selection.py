@@ -43,9 +43,23 @@ class Selection:
         """The latent's index within its member."""
         return self.column % self.width
 
+    @cached_property
+    def by_column(self) -> tuple[Int[Tensor, " entry"], Int[Tensor, " column_plus_one"]]:
+        """The entries in the order of their columns, and where each column begins."""
+        return by_column(self.column, self.members * self.width)
+
     def gather(self, dense: Float[Tensor, "member batch latent"]) -> Float[Tensor, " entry"]:
         """The entries of a dense tensor at the selected places."""
         return dense.reshape(-1, self.width)[self.row, self.latent]
+
+
+def by_column(
+    column: Int[Tensor, " entry"], columns: int
+) -> tuple[Int[Tensor, " entry"], Int[Tensor, " column_plus_one"]]:
+    """Entries in the order of their columns, and where each of so many columns begins."""
+    start = torch.zeros(columns + 1, dtype=torch.int64, device=column.device)
+    start[1:] = torch.bincount(column, minlength=columns).cumsum(0)
+    return column.sort(stable=True).indices, start
 
 
 # Entries in a group, and the width from which on groups pay.
@@ -92,6 +106,30 @@ def largest_places(
         if index is not None:
             return index.view(members, batch, k)
     return pre.topk(k, dim=-1, sorted=False).indices
+
+
+def is_largest(
+    z: Float[Tensor, "member batch latent"], k: int
+) -> Float[Tensor, "member batch latent"]:
+    """1 at the k largest entries of every sample, 0 elsewhere; entries equal to the k-th count."""
+    z = z.detach()
+    if z.device.type == "cpu" and z.dtype in (torch.float32, torch.float64):
+        last = z.shape[-1] - k
+        # partition is many times faster than `topk` on CPU where k is large
+        least = np.partition(z.numpy(), last, axis=-1)[..., last : last + 1]
+        return (z >= torch.from_numpy(least)).to(z.dtype)
+    kept = z.topk(k, dim=-1, sorted=False).indices
+    return torch.zeros_like(z).scatter_(-1, kept, 1.0)
+
+
+def rows_at(
+    matrix: Float[Tensor, "member latent d_in"], index: Int[Tensor, "member selected"]
+) -> Float[Tensor, "member selected d_in"]:
+    """Some rows of each member's matrix."""
+    members, width, d_in = matrix.shape
+    offset = torch.arange(members, device=index.device).unsqueeze(-1) * width
+    rows = matrix.reshape(-1, d_in).index_select(0, (index + offset).flatten())
+    return rows.view(members, index.shape[1], d_in)
 
 
 def _largest_of_groups(

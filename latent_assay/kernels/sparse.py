@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 from latent_assay.kernels import triton
 from latent_assay.kernels.dispatch import uses_triton
-from latent_assay.kernels.selection import Selection
+from latent_assay.kernels.selection import Selection, by_column
 
 with warnings.catch_warnings():
     # torch announces once per process that compressed rows are in beta; said here, to nobody
@@ -82,7 +81,7 @@ class SparseLatents:
         flat = W_dec.reshape(s.members * s.width, -1)
         shape = (s.members, s.batch, W_dec.shape[-1])
         if bounds == (s.width,):
-            product = _SparseDecode.apply(self.value, flat, s.row_start, s.column)
+            product = _SparseDecode.apply(self.value, flat, s.row_start, s.column, s)
             return [product.view(shape)]
         row, latent = s.row, s.latent
         parts, start = [], 0
@@ -90,7 +89,9 @@ class SparseLatents:
             inside = ((latent >= start) & (latent < end)).nonzero().squeeze(-1)
             row_start = torch.zeros_like(s.row_start)
             row_start[1:] = torch.bincount(row[inside], minlength=len(s.row_start) - 1).cumsum(0)
-            product = _SparseDecode.apply(self.value[inside], flat, row_start, s.column[inside])
+            product = _SparseDecode.apply(
+                self.value[inside], flat, row_start, s.column[inside], None
+            )
             parts.append(product.view(shape))
             start = end
         return parts
@@ -124,17 +125,15 @@ def sparse_latents(
     return SparseLatents(selection, value)
 
 
-def _by_column(
+def _transposed(
     value: Float[Tensor, " entry"],
     row: Int[Tensor, " entry"],
-    column: Int[Tensor, " entry"],
-    shape: tuple[int, int],
+    rows: int,
+    ordered: tuple[Int[Tensor, " entry"], Int[Tensor, " column_plus_one"]],
 ) -> Tensor:
-    """The transposed matrix in compressed rows, entries ordered by column."""
-    order = column.sort(stable=True).indices
-    start = torch.zeros(shape[1] + 1, dtype=torch.int64, device=column.device)
-    start[1:] = torch.bincount(column, minlength=shape[1]).cumsum(0)
-    return _compressed(start, row[order], value[order], (shape[1], shape[0]))
+    """The transposed matrix in compressed rows, given its entries in the order of columns."""
+    order, start = ordered
+    return _compressed(start, row[order], value[order], (start.numel() - 1, rows))
 
 
 def _compressed(
@@ -167,11 +166,11 @@ class _SelectedEncode(torch.autograd.Function):
         grad_bias.index_add_(0, s.column, grad_pre)
         row = s.row
         if x.dim() == 2:  # one batch for all members: rows of all members read the same samples
-            by_latent = _by_column(grad_pre, row % s.batch, s.column, (s.batch, ctx.width_flat))
+            by_latent = _transposed(grad_pre, row % s.batch, s.batch, s.by_column)
             grad_W = by_latent @ x
         else:
             rows = s.members * s.batch
-            by_latent = _by_column(grad_pre, row, s.column, (rows, ctx.width_flat))
+            by_latent = _transposed(grad_pre, row, rows, s.by_column)
             grad_W = by_latent @ x.reshape(rows, -1)
         return None, grad_W, grad_bias, None, None
 
@@ -181,8 +180,14 @@ class _SparseDecode(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, value: Tensor, W_dec: Tensor, row_start: Tensor, column: Tensor
+        ctx: Any,
+        value: Tensor,
+        W_dec: Tensor,
+        row_start: Tensor,
+        column: Tensor,
+        selection: Selection | None,
     ) -> Tensor:
+        ctx.selection = selection
         ctx.save_for_backward(value, W_dec, row_start, column)
         shape = (row_start.numel() - 1, W_dec.shape[0])
         return _compressed(row_start, column, value, shape) @ W_dec
@@ -199,5 +204,7 @@ class _SparseDecode(torch.autograd.Function):
             row_start.diff(),
             output_size=column.numel(),
         )
-        grad_W = _by_column(value, row, column, shape) @ grad
-        return grad_value, grad_W, None, None
+        whole = ctx.selection
+        ordered = by_column(column, shape[1]) if whole is None else whole.by_column
+        grad_W = _transposed(value, row, shape[0], ordered) @ grad
+        return grad_value, grad_W, None, None, None

@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from latent_assay.errors import ConfigError
+from latent_assay.kernels import is_largest, rows_at
 from latent_assay.losses.forward import Forward, Progress
 from latent_assay.losses.term import Term
 from latent_assay.sae import SAE
@@ -78,15 +79,13 @@ class AuxK(Term):
         # one row of indices per member, dead latents first; a mask hides the rest
         order = self.dead.to(torch.int8).argsort(dim=-1, descending=True, stable=True)[:, :most]
         hidden = torch.arange(most, device=count.device) >= count.unsqueeze(-1)
-        rows = order.unsqueeze(-1).expand(-1, -1, sae.d_in)
         x = forward.x.expand(sae.members, -1, -1)
         bias = sae.encoder_bias().gather(1, order).unsqueeze(1)
-        pre = torch.baddbmm(bias, x, sae.W_enc.gather(1, rows).mT)
+        pre = torch.baddbmm(bias, x, rows_at(sae.W_enc, order).mT)
         z = pre.relu().masked_fill(hidden.unsqueeze(1), 0.0)
         if most > self.k:
-            kept = z.detach().topk(self.k, dim=-1, sorted=False).indices
-            z = z * torch.zeros_like(z).scatter_(-1, kept, 1.0)
+            z = z * is_largest(z, self.k)
         error = (forward.x - forward.x_hat).detach()
-        missed = (error - z @ sae.W_dec.gather(1, rows)).square().sum(-1)
+        missed = (error - z @ rows_at(sae.W_dec, order)).square().sum(-1)
         share = (count.to(missed.dtype) / self.k).clamp_max(1)
         return share * forward.average(missed)
