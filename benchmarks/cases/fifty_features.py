@@ -18,7 +18,7 @@ def measure(bench: Bench) -> Section:
         [
             Entry(members=1),
             Entry(members=8, at_least=5),
-            Entry(members=8, own_batches=True, at_least=5),
+            Entry(members=8, own_batches=True),
         ],
     )
     correlated, others = rows(
