@@ -209,7 +209,7 @@ def test_extension_keeps_what_was_there():
 def test_phases_of_a_width_give_a_degree_for_each_member():
     world = presets.hedging_copula()
     init = degree_by_width.from_features(world.features)
-    outcome = degree_by_width.measure(world, 50, init, first_steps=2, steps=2)
+    outcome = degree_by_width.measure(world, 50, init, batch_size=16, first_steps=2, steps=2)
     assert outcome.degree.difference.shape == (6,)
     assert (outcome.before == 50).all()
     assert (outcome.covered == 50).all()
