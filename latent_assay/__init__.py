@@ -13,6 +13,7 @@ The parts, in the order in which data flows through them:
 - `recipes`: named architectures; `SAE`, `losses`, `sparsifiers`: what they are made of.
 - `fit`: the training loop; `formats`: saved SAEs.
 - `measure`, `metrics`, `baselines`: what came of it, beside what chance reaches.
+- `extend`, `diagnosis`: what new latents take from the old ones.
 - `plots`, `report`: for the eye.
 """
 
@@ -23,6 +24,7 @@ from typing import Any
 
 from latent_assay.batch import WeightedBatch
 from latent_assay.errors import AssayError, did_you_mean
+from latent_assay.extension import extend
 from latent_assay.formats import load, save
 from latent_assay.history import History
 from latent_assay.measurement import Measurement, measure
@@ -36,6 +38,7 @@ _MODULES = frozenset(
     {
         "activations",
         "baselines",
+        "diagnosis",
         "errors",
         "evals",
         "formats",
@@ -66,8 +69,10 @@ __all__ = [
     "__version__",
     "activations",
     "baselines",
+    "diagnosis",
     "errors",
     "evals",
+    "extend",
     "fit",
     "formats",
     "initialisation",

@@ -173,27 +173,45 @@ def report(folder: Path, as_json: bool, quiet: bool) -> None:
     epilog="""\b
 Examples:
   assay show runs/first/saes/batchtopk
-  assay show runs/first/saes/batchtopk --json"""
+  assay show downloads/params.npz --json
+  assay show google/gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71"""
 )
-@click.argument("sae", type=click.Path(path_type=Path))
+@click.argument("source")
 @_json
-def show(sae: Path, as_json: bool) -> None:
-    """Tell what is in an SAE's folder: sizes, architecture, origin, state of its weights."""
+def show(source: str, as_json: bool) -> None:
+    """Tell what is in an SAE's files: format, sizes, model, hook point, normalisation, origin.
+
+    SOURCE is a folder or file that SAELens, Gemma Scope, dictionary_learning, sparsify or this
+    program wrote, or a place on the Hugging Face hub.
+    """
     from latent_assay.formats import describe
 
-    content = describe(sae)
-    if as_json:
-        click.echo(json.dumps(content, indent=2))
-        return
-    width = max(len(name) for name in content)
-    for name, value in content.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{k} {v}" for k, v in value.items())
-        elif isinstance(value, list):
-            value = ", ".join(map(str, value))
-        elif isinstance(value, float):
-            value = f"{value:.4g}"
-        click.echo(f"{name:>{width}}  {value}")
+    _tell(describe(source), as_json)
+
+
+@main.command(
+    epilog="""\b
+Examples:
+  assay convert trained/trainer_0 my_sae
+  assay convert google/gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71 gemma_20"""
+)
+@click.argument("source")
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option(
+    "--input-scale",
+    type=float,
+    help="What activations were multiplied by in training, for files that say only that they were.",
+)
+@_json
+def convert(source: str, target: Path, input_scale: float | None, as_json: bool) -> None:
+    """Convert an SAE of any format that can be read into the SAELens layout.
+
+    SOURCE is what `assay show` takes. Golden input and output vectors are written beside the
+    weights; the result must reproduce what the source's own formula gives, or nothing is written.
+    """
+    from latent_assay import formats
+
+    _tell(formats.convert(source, target, input_scale=input_scale).to_json(), as_json)
 
 
 @main.command(
@@ -247,6 +265,22 @@ def reproduce(
         for name in content["failed"]:  # type: ignore[attr-defined]
             click.echo(f"not reproduced: {name}")
         click.echo(f"report: {outcome.report}")
+
+
+def _tell(content: dict[str, Any], as_json: bool) -> None:
+    """Names and values in two columns, or JSON."""
+    if as_json:
+        click.echo(json.dumps(content, indent=2))
+        return
+    width = max(len(name) for name in content)
+    for name, value in content.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{k} {v}" for k, v in value.items())
+        elif isinstance(value, list):
+            value = ", ".join(map(str, value))
+        elif isinstance(value, float):
+            value = f"{value:.4g}"
+        click.echo(f"{name:>{width}}  {value}")
 
 
 def _train(

@@ -149,11 +149,27 @@ def clip_by_member(
     - `gradients`: each with the member axis first; changed in place.
     - `limit`: c for each member; infinity does not clip; None measures only.
     """
+    norm = norm_by_member(gradients)
+    scale_by_member(gradients, norm, limit)
+    return norm
+
+
+@torch.no_grad()
+def norm_by_member(gradients: Sequence[Tensor]) -> Float[Tensor, " member"]:
+    """The norm of each member's gradient, over all its parameters."""
     norms = [torch.linalg.vector_norm(grad.flatten(1), dim=1) for grad in gradients]
-    norm = torch.linalg.vector_norm(torch.stack(norms), dim=0)
+    return torch.linalg.vector_norm(torch.stack(norms), dim=0)
+
+
+@torch.no_grad()
+def scale_by_member(
+    gradients: Sequence[Tensor],
+    norm: Float[Tensor, " member"],
+    limit: Float[Tensor, " member"] | None,
+) -> None:
+    """Clip gradients whose norms are known; see `clip_by_member`."""
     if limit is None:
-        return norm
+        return
     scale = (limit.to(norm.dtype) / (norm + 1e-6)).clamp_max(1)
     for grad in gradients:
         grad.mul_(scale.view(-1, *(1,) * (grad.dim() - 1)))
-    return norm

@@ -119,6 +119,16 @@ def test_report_from_the_folder_alone(world_run):
     assert page.exists()
 
 
+def test_convert(world_run, tmp_path):
+    """What was converted shows as what it was, and answers as it did."""
+    source = world_run / "runs/small/saes/topk"
+    place = source if (source / "cfg.json").exists() else sorted(source.iterdir())[0]
+    assay("convert", place, tmp_path / "new", cwd=world_run)
+    content = json.loads(assay("show", tmp_path / "new", "--json", cwd=world_run).stdout)
+    assert content["architecture"] == "topk"
+    assert (tmp_path / "new" / "golden.safetensors").exists()
+
+
 def test_show(world_run):
     done = assay("show", "runs/small/saes/plain", cwd=world_run)
     assert "architecture  standard" in done.stdout
@@ -240,7 +250,7 @@ def test_reproductions_are_listed_and_run(tmp_path):
 
 
 def test_help_teaches_by_example(tmp_path):
-    for command in ("demo", "train", "report", "show", "reproduce"):
+    for command in ("demo", "train", "report", "show", "convert", "reproduce"):
         done = assay(command, "--help", cwd=tmp_path)
         assert "Examples:" in done.stdout
         assert f"  assay {command}" in done.stdout

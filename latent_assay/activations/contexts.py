@@ -7,7 +7,6 @@ their activations (a [CLS], a BOS that serves as an attention sink) are not for 
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 from latent_assay.errors import ConfigError, DataError
 
 _DOCUMENTS_AT_ONCE = 64
+_CHARACTERS_AT_ONCE = 2**18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,28 @@ class Context:
     def n_text_tokens(self) -> int:
         """Number of tokens that are not special."""
         return len(self.special) - sum(self.special)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenRow:
+    """A document that comes as token numbers: one row of a pre-tokenised data set."""
+
+    token_ids: tuple[int, ...]
+    """Token numbers, as the model is to read them: nothing is put before or behind them."""
+    special: tuple[bool, ...] | None = None
+    """Which of them are special, if the data set says so; None: those the tokenizer calls so."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where in a text a context begins; from here `located_contexts` can go on."""
+
+    document: int = 0
+    """Number of the document, empty ones counted."""
+    token: int = 0
+    """How many of its tokens come before."""
+    n_text: int = 0
+    """How many tokens of text, special ones not counted, all contexts before it hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +99,7 @@ class SpecialTokens:
 
 def contexts(
     tokenizer: Any,
-    documents: Iterable[str],
+    documents: Iterable[str | TokenRow],
     *,
     context_size: int,
     n_tokens: int | None = None,
@@ -91,13 +113,39 @@ def contexts(
 
     **Arguments:**
     - `tokenizer`: a transformers tokenizer.
-    - `documents`: texts; those without any token are passed over.
+    - `documents`: texts; those without any token are passed over. A `TokenRow` is a context
+      already, cut only if it is longer than `context_size`.
     - `context_size`: the most tokens in a context, special ones included.
     - `n_tokens`: stop after this many tokens of text, special ones not counted; the last context
       is cut short. None for all.
     - `pack`: let contexts run across documents.
 
-    **Raises:** `ConfigError` if no room is left beside the special tokens.
+    **Raises:** `ConfigError` if no room is left beside the special tokens, or rows of tokens are to
+    be packed; `DataError` if a row holds numbers that the tokenizer does not know.
+    """
+    located = located_contexts(
+        tokenizer, enumerate(documents), context_size=context_size, n_tokens=n_tokens, pack=pack
+    )
+    return (context for _, context in located)
+
+
+def located_contexts(
+    tokenizer: Any,
+    documents: Iterable[tuple[int, str | TokenRow]],
+    *,
+    context_size: int,
+    n_tokens: int | None = None,
+    pack: bool = False,
+    start: Place | None = None,
+) -> Iterator[tuple[Place, Context]]:
+    """The contexts of `contexts`, each with its place, from any of these places on.
+
+    **Arguments:**
+    - `tokenizer`, `context_size`, `n_tokens`, `pack`: as for `contexts`.
+    - `documents`: texts with their numbers, from that of `start.document` on.
+    - `start`: the place of the first context that is wanted; None for the beginning.
+
+    **Raises:** as `contexts`.
     """
     specials = SpecialTokens.of(tokenizer)
     room = context_size - len(specials.before) - len(specials.after)
@@ -109,22 +157,31 @@ def contexts(
     if n_tokens is not None and n_tokens < 1:
         raise ConfigError(f"n_tokens is {n_tokens}; expected at least 1, or None for all the text.")
 
-    left = n_tokens
-    for piece in _pieces(tokenizer, documents, room, specials, pack):
-        flags = [token in specials.all_ids for token in piece]
-        if left is not None:
-            piece, flags = _at_most(piece, flags, left)
+    start = start or Place()
+    n_before = start.n_text
+    if n_tokens is not None and n_before >= n_tokens:
+        return
+    for piece in _pieces(tokenizer, documents, context_size, specials, pack, start):
+        token_ids, flags = piece.token_ids, piece.special
+        if flags is None:
+            flags = [token in specials.all_ids for token in token_ids]
+        if n_tokens is not None:
+            token_ids, flags = _at_most(token_ids, flags, n_tokens - n_before)
         n_text = len(flags) - sum(flags)
         if n_text == 0:
             continue
-        yield Context(
-            token_ids=(*specials.before, *piece, *specials.after),
-            special=(*[True] * len(specials.before), *flags, *[True] * len(specials.after)),
+        place = Place(document=piece.document, token=piece.token, n_text=n_before)
+        before, after = ((), ()) if piece.whole else (specials.before, specials.after)
+        yield (
+            place,
+            Context(
+                token_ids=(*before, *token_ids, *after),
+                special=(*[True] * len(before), *flags, *[True] * len(after)),
+            ),
         )
-        if left is not None:
-            left -= n_text
-            if left == 0:
-                return
+        n_before += n_text
+        if n_before == n_tokens:
+            return
 
 
 def pad(
@@ -138,24 +195,95 @@ def pad(
     return torch.tensor(padded, dtype=torch.int64), torch.arange(length) < lengths[:, None]
 
 
+@dataclass(frozen=True)
+class _Piece:
+    """Tokens that make a context, before the special tokens that enclose it."""
+
+    document: int
+    token: int
+    token_ids: list[int]
+    special: list[bool] | None = None
+    whole: bool = False
+    """Whether special tokens are among them already."""
+
+
 def _pieces(
-    tokenizer: Any, documents: Iterable[str], room: int, specials: SpecialTokens, pack: bool
-) -> Iterator[list[int]]:
+    tokenizer: Any,
+    documents: Iterable[tuple[int, str | TokenRow]],
+    context_size: int,
+    specials: SpecialTokens,
+    pack: bool,
+    start: Place,
+) -> Iterator[_Piece]:
+    room = context_size - len(specials.before) - len(specials.after)
     rest: list[int] = []
-    is_first = True
-    texts = iter(documents)
-    while batch := list(islice(texts, _DOCUMENTS_AT_ONCE)):
-        for tokens in _encode(tokenizer, batch, special=False):
-            if not pack:
-                yield from (tokens[i : i + room] for i in range(0, len(tokens), room))
+    place = (start.document, start.token)  # of the first token in `rest`
+    # nothing separates the first document from what was before it
+    skipped = len(specials.separator) if start.n_text == 0 else 0
+    for batch in _batched(documents):
+        texts = [document for _, document in batch if isinstance(document, str)]
+        encoded = iter(_encode(tokenizer, texts, special=False) if texts else ())
+        for number, document in batch:
+            first = start.token if number == start.document else 0
+            if isinstance(document, TokenRow):
+                if pack:
+                    raise ConfigError(
+                        "`pack` joins documents, but these come as token numbers and are contexts "
+                        "already. Leave `pack` off."
+                    )
+                yield from _pieces_of_row(tokenizer, number, document, context_size, first)
                 continue
-            rest += [*(() if is_first else specials.separator), *tokens]
-            is_first = False
+            tokens = next(encoded)
+            if not pack:
+                for i in range(first, len(tokens), room):
+                    yield _Piece(number, i, tokens[i : i + room])
+                continue
+            if number != start.document or start.token == 0:
+                first = skipped
+            joined = [*specials.separator, *tokens]
+            skipped = 0
+            if not rest:
+                place = (number, first)
+            before = len(rest)
+            rest += joined[first:]
             whole = len(rest) - len(rest) % room
-            yield from (rest[i : i + room] for i in range(0, whole, room))
+            for i in range(0, whole, room):
+                yield _Piece(*place, rest[i : i + room])
+                place = (number, first + i + room - before)
             rest = rest[whole:]
     if rest:
-        yield rest
+        yield _Piece(*place, rest)
+
+
+def _batched(
+    documents: Iterable[tuple[int, str | TokenRow]],
+) -> Iterator[list[tuple[int, str | TokenRow]]]:
+    """Documents in groups for the tokenizer, which needs a hundred bytes for each token."""
+    batch: list[tuple[int, str | TokenRow]] = []
+    size = 0
+    for number, document in documents:
+        batch.append((number, document))
+        size += len(document if isinstance(document, str) else document.token_ids)
+        if len(batch) == _DOCUMENTS_AT_ONCE or size >= _CHARACTERS_AT_ONCE:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _pieces_of_row(
+    tokenizer: Any, number: int, row: TokenRow, context_size: int, first: int
+) -> Iterator[_Piece]:
+    for i in range(first, len(row.token_ids), context_size):
+        token_ids = list(row.token_ids[i : i + context_size])
+        if not 0 <= min(token_ids) <= max(token_ids) < len(tokenizer):
+            raise DataError(
+                f"row {number} holds token number {max(token_ids)} (smallest: {min(token_ids)}), "
+                f"but this model's tokenizer has {len(tokenizer):,} tokens. The data set was "
+                "tokenised for another model; use its text instead, or that model."
+            )
+        special = None if row.special is None else list(row.special[i : i + context_size])
+        yield _Piece(number, i, token_ids, special, whole=True)
 
 
 def _at_most(piece: list[int], flags: list[bool], n_text: int) -> tuple[list[int], list[bool]]:

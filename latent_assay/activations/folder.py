@@ -25,7 +25,7 @@ from latent_assay.atomic import write_tensors
 from latent_assay.errors import DataError, FormatError
 
 FORMAT = "latent-assay activations"
-VERSION = 1
+VERSION = 2
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -54,6 +54,25 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if lacking:
         raise FormatError(f"'{path}' lacks {', '.join(lacking)}. Restore it, or harvest anew.")
     return manifest
+
+
+def facts(request: dict[str, Any], hook_point: str) -> dict[str, Any]:
+    """What a shard says of itself, so that one of another harvest is not taken for it.
+
+    **Arguments:**
+    - `request`: what was asked for, as the manifest records it.
+    - `hook_point`: name of the activations.
+    """
+    names = (
+        "dtype", "context_size", "pack", "skip_special_tokens", "skip_norm_outliers",
+        "outlier_ratio", "shuffle_seed",
+    )  # fmt: skip
+    return {
+        "hook_point": hook_point,
+        "model": request["model"]["fingerprint"],
+        "text": request["text"]["hash"],
+        **{name: request[name] for name in names},
+    }
 
 
 def context_file(number: int) -> str:

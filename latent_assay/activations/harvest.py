@@ -4,7 +4,6 @@ Shards are cut by the text alone, every file is written wholly or not at all, an
 compared with those on disk, so a harvest that was interrupted goes on and ends as if it had not.
 """
 
-import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -18,9 +17,11 @@ from latent_assay.activations.contexts import Context, contexts
 from latent_assay.activations.folder import compare_contexts, context_file
 from latent_assay.activations.harvest_job import HarvestJob
 from latent_assay.activations.language_model import LanguageModel
+from latent_assay.activations.plan import plan_harvest
 from latent_assay.activations.store import ActivationStore
 from latent_assay.activations.text import TextInput, text_source
-from latent_assay.errors import ConfigError, StorageError
+from latent_assay.distributed import Ranks
+from latent_assay.errors import ConfigError
 
 _SHARD_BYTES = 2**26
 _COMPARED_ON_REUSE = 4
@@ -42,7 +43,10 @@ def harvest(
     outlier_ratio: float = 10.0,
     shard_tokens: int | None = None,
     pack: bool = False,
+    shuffle_seed: int | None = None,
+    max_ram: int | None = None,
     progress: bool = True,
+    ranks: Ranks | None = None,
 ) -> dict[str, ActivationStore]:
     r"""Read activations at hook points while a model reads text, and keep them in a folder.
 
@@ -65,23 +69,34 @@ def harvest(
       are as many rows per hook point, less the outliers.
     - `context_size`: tokens that the model reads at once, special ones included.
     - `batch_size`: contexts per forward pass.
-    - `dtype`: in which type activations are kept; float16 halves the space.
+    - `dtype`: in which type activations are kept; bfloat16 halves the space.
     - `skip_special_tokens`: leave out what is read at [CLS], [SEP], BOS and the like.
     - `skip_norm_outliers`: leave out outliers.
     - `outlier_ratio`: how many times the median makes an outlier.
     - `shard_tokens`: tokens of text per file; None for files of about 64 MiB.
     - `pack`: let contexts run across documents (causal models only).
-    - `progress`: show a bar with the rate and the time left.
+    - `shuffle_seed`: write the rows of each shard in random order; None keeps the text's. The
+      shards of a shuffled harvest can be read one after another, by any reader, and still mix the
+      contexts of a whole shard.
+    - `max_ram`: the most bytes of memory that may be used; None for what the machine has.
+    - `progress`: show the plan (`activations.plan`), and a bar with the rate and the time left.
+    - `ranks`: processes that share the work, shard by shard; every one of them must call this with
+      the same arguments, a copy of the model, and a folder that all can see. The files are those
+      that one process would write.
 
     **Returns:** an open store per hook point.
 
     **Raises:** `HookError` for an unknown or unverifiable hook point; `DataError` if the folder
     holds another harvest, the text has changed, or an activation is not finite; `ConfigError` for
-    impossible settings; `StorageError` if the disk is or would be full.
+    impossible settings, or memory that does not suffice; `StorageError` if the disk is or would be
+    full.
     """
     names = [hook_points] if isinstance(hook_points, str) else list(hook_points)
     widths = {name: model.d_in(name) for name in names}
-    _check(model, names, context_size, batch_size, dtype, outlier_ratio, shard_tokens, pack)
+    _check(
+        model, names, context_size, batch_size, dtype, outlier_ratio, shard_tokens, shuffle_seed,
+        pack,
+    )  # fmt: skip
     if shard_tokens is None:
         shard_tokens = max(1024, _SHARD_BYTES // (max(widths.values()) * dtype.itemsize))
     source = text_source(documents)
@@ -98,35 +113,60 @@ def harvest(
         "skip_norm_outliers": skip_norm_outliers,
         "outlier_ratio": outlier_ratio if skip_norm_outliers else None,
         "shard_tokens": shard_tokens,
+        "shuffle_seed": shuffle_seed,
     }
     pieces_of_text = contexts(
         model.tokenizer, source, context_size=context_size, n_tokens=n_tokens, pack=pack
     )
     job = HarvestJob(model, folder, request, widths, dtype, batch_size)
 
-    if job.is_complete():
+    meet = (lambda: None) if ranks is None else ranks.meet
+    complete = job.is_complete()
+    meet()  # nobody writes before all have looked
+    if complete:
         beginning = list(islice(pieces_of_text, _COMPARED_ON_REUSE))
         compare_contexts(folder / context_file(0), beginning, whole=False)
         return {name: ActivationStore.open(folder, name) for name in names}
 
-    if n_tokens is not None:
-        _check_space(folder, n_tokens * sum(widths.values()) * dtype.itemsize)
+    plan = plan_harvest(
+        model, source, hook_points=names, folder=folder, shard_tokens=shard_tokens,
+        n_tokens=n_tokens, context_size=context_size, batch_size=batch_size, dtype=dtype,
+        pack=pack, max_ram=max_ram,
+    )  # fmt: skip
+    first, number_of_ranks = (True, 1) if ranks is None else (ranks.first, ranks.number)
+    progress = progress and first
+    if progress:
+        tqdm.write("\n".join(plan.lines()), file=sys.stderr)
+    plan.check()
     checks = {name: asdict(check) for name, check in model.verify(names).items()}
-    job.begin()
-    n_kept = job.n_tokens_on_disk()
+    n_kept = 0
+    if first:
+        job.begin()
+        n_kept = job.n_tokens_on_disk()
+    meet()
     with tqdm(
-        total=n_tokens,
-        initial=n_kept,
+        total=n_tokens and n_tokens // number_of_ranks,
+        initial=n_kept // number_of_ranks,
         desc="harvest",
         unit="token",
         unit_scale=True,
         disable=not progress,
     ) as bar:
         for number, group in enumerate(_grouped(pieces_of_text, shard_tokens)):
-            job.shard(number, group, bar)
+            if ranks is None or number % ranks.number == ranks.rank:
+                job.shard(number, group, bar)
+            else:
+                job.leave_to_others(number, group)
+            if number == 0:
+                meet()  # its median decides what is an outlier in all others
+                job.collect()
         if progress and n_tokens is not None and job.n_tokens < n_tokens:
             bar.write(f"the text ended after {job.n_tokens:,} of {n_tokens:,} tokens", sys.stderr)
-    job.finish(checks)
+    meet()
+    if first:
+        job.collect()
+        job.finish(checks)
+    meet()
     return {name: ActivationStore.open(folder, name) for name in names}
 
 
@@ -138,6 +178,7 @@ def _check(
     dtype: torch.dtype,
     outlier_ratio: float,
     shard_tokens: int | None,
+    shuffle_seed: int | None,
     pack: bool,
 ) -> None:
     if not names or len(set(names)) < len(names):
@@ -151,6 +192,8 @@ def _check(
     for name, value in (("batch_size", batch_size), ("shard_tokens", shard_tokens)):
         if value is not None and value < 1:
             raise ConfigError(f"{name} is {value}; expected at least 1.")
+    if shuffle_seed is not None and shuffle_seed < 0:
+        raise ConfigError(f"shuffle_seed is {shuffle_seed}; expected 0 or more, or None.")
     if outlier_ratio <= 1.0:
         raise ConfigError(
             f"outlier_ratio is {outlier_ratio}; expected more than 1, as 10: an outlier is longer "
@@ -162,18 +205,6 @@ def _check(
         raise ConfigError(
             f"{type(model.model).__name__} looks in both directions, so packed documents would "
             "leak into each other. Leave `pack` off."
-        )
-
-
-def _check_space(folder: Path, needed: int) -> None:
-    place = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
-    there = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
-    free = shutil.disk_usage(place).free
-    if needed > free + there:
-        raise StorageError(
-            f"this harvest needs about {needed / 1e9:.1f} GB but '{folder}' has {free / 1e9:.1f} "
-            "GB free. Harvest fewer tokens or hook points, keep them in float16, or choose "
-            "another disk."
         )
 
 

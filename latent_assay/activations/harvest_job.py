@@ -11,7 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
@@ -21,17 +23,21 @@ from latent_assay.activations.folder import (
     VERSION,
     compare_contexts,
     context_file,
+    facts,
     read_manifest,
     shard_file,
     token_pieces,
     write_contexts,
 )
 from latent_assay.activations.language_model import LanguageModel
-from latent_assay.activations.reading import read_contexts
-from latent_assay.activations.shards import Shard, content_hash, file_size, opened
+from latent_assay.activations.reading import lengths, read_contexts
+from latent_assay.activations.shards import Shard, content_hash, file_size, opened, stated_facts
 from latent_assay.activations.store import ActivationStore
 from latent_assay.atomic import write_json, write_tensors
 from latent_assay.errors import DataError, FormatError
+
+# Holds the place of a shard that another process is writing.
+_ELSEWHERE = Shard(file="", bytes=0, n_rows=0, norm_sum=0.0, n_outliers=0, sha256="")
 
 
 @dataclass
@@ -58,6 +64,7 @@ class HarvestJob:
         self.thresholds: dict[str, float] = {}
         self.medians: dict[str, float] = {}
         self.vocabulary: set[int] = set()
+        self._awaited: dict[int, int] = {}
         self.n_contexts = 0
         self.n_tokens = 0
         self.n_special = 0
@@ -119,12 +126,7 @@ class HarvestJob:
     def shard(self, number: int, group: list[Context], bar: "tqdm[Any]") -> None:
         """Harvest one group of contexts, unless it is there already."""
         first_context = self.n_contexts
-        self.n_contexts += len(group)
-        self.n_tokens += sum(context.n_text_tokens for context in group)
-        self.n_special += sum(sum(context.special) for context in group)
-        for context in group:
-            self.vocabulary.update(context.token_ids)
-
+        self._count(group)
         path = self.folder / context_file(number)
         done: dict[str, Shard | None] = dict.fromkeys(self.widths)
         if path.is_file():
@@ -140,6 +142,44 @@ class HarvestJob:
         self.context_files.append(
             {"file": path.name, "n_contexts": len(group), "bytes": path.stat().st_size}
         )
+
+    def leave_to_others(self, number: int, group: list[Context]) -> None:
+        """Count a group that another process harvests; `collect` takes in its shard."""
+        self._count(group)
+        self._awaited[number] = len(group)
+        for shards in self.shards.values():
+            shards.append(_ELSEWHERE)
+        self.context_files.append({})
+
+    def collect(self) -> None:
+        """Take in the shards that other processes have written.
+
+        **Raises:** `DataError` if one is missing.
+        """
+        while self._awaited:
+            number, n_contexts = self._awaited.popitem()
+            path = self.folder / context_file(number)
+            for name, shards in self.shards.items():
+                shard = self._described(name, number) if path.is_file() else None
+                if shard is None:
+                    raise DataError(
+                        f"another process should have written shard {number} of `{name}` to "
+                        f"'{self.folder}', but it is not there. Every process must see the same "
+                        "folder; then run again: what is complete is kept."
+                    )
+                shards[number] = shard
+            self.context_files[number] = {
+                "file": path.name,
+                "n_contexts": n_contexts,
+                "bytes": path.stat().st_size,
+            }
+
+    def _count(self, group: list[Context]) -> None:
+        self.n_contexts += len(group)
+        self.n_tokens += sum(context.n_text_tokens for context in group)
+        self.n_special += sum(sum(context.special) for context in group)
+        for context in group:
+            self.vocabulary.update(context.token_ids)
 
     def finish(self, checks: dict[str, Any]) -> None:
         """Write what is known only at the end: pieces, statistics, manifests."""
@@ -201,7 +241,7 @@ class HarvestJob:
     def _write_shard(
         self, name: str, number: int, x: Tensor, context: Tensor, position: Tensor
     ) -> Shard:
-        norms = x.double().norm(dim=1)
+        norms = lengths(x)
         if not torch.isfinite(norms).all():
             raise DataError(
                 f"`{name}` gave numbers that are not finite in {self.request['dtype']}. Keep the "
@@ -217,20 +257,32 @@ class HarvestJob:
         usual = (
             torch.ones_like(norms, dtype=torch.bool) if threshold is None else norms <= threshold
         )
-        x, norms = x[usual], norms[usual]
         tensors = {
+            "outlier_context": context[~usual].int(),
+            "outlier_position": position[~usual].int(),
+        }
+        kept = usual.nonzero().squeeze(1)
+        if (seed := self.request["shuffle_seed"]) is not None:
+            kept = kept[torch.randperm(len(kept), generator=_generator(seed, number))]
+        if seed is not None or len(kept) < len(x):
+            x, norms, context, position = x[kept], norms[kept], context[kept], position[kept]
+        tensors |= {
             "activations": x,
-            "context": context[usual].int(),
-            "position": position[usual].int(),
-            "sum": x.double().sum(dim=0),
+            "context": context.int(),
+            "position": position.int(),
+            "sum": _sum(x),
         }
         notes: dict[str, Any] = {
             "n_rows": len(x),
             "norm_sum": float(norms.sum()),
-            "n_outliers": int((~usual).sum()),
+            "n_outliers": len(tensors["outlier_context"]),
             "sha256": content_hash(tensors),
         }
-        remembered = {"median": self.medians[name], "threshold": threshold}
+        remembered = {
+            "median": self.medians[name],
+            "threshold": threshold,
+            "facts": facts(self.request, name),
+        }
         path = self.folder / self.folders[name] / shard_file(number)
         write_tensors(path, tensors, {"harvest": json.dumps(notes | remembered)})
         return Shard(file=path.name, bytes=path.stat().st_size, **notes)
@@ -255,8 +307,11 @@ class HarvestJob:
         try:
             with opened(path) as file:
                 notes = json.loads(file.metadata()["harvest"])
+                if stated_facts(file) != facts(self.request, name):
+                    return None  # of another harvest; this one's is put in its place
         except (FormatError, KeyError, TypeError, ValueError):
             return None
+        del notes["facts"]
         self._remember(name, notes.pop("median"), notes.pop("threshold"))
         return Shard(file=path.name, bytes=path.stat().st_size, **notes)
 
@@ -264,6 +319,21 @@ class HarvestJob:
         self.medians.setdefault(name, median)
         if threshold is not None:
             self.thresholds.setdefault(name, threshold)
+
+
+_ROWS_AT_ONCE = 4096  # in float64, for which there is no room as a whole
+
+
+def _sum(x: Float[Tensor, "row d_in"]) -> Float[Tensor, " d_in"]:
+    total = torch.zeros(x.shape[1], dtype=torch.float64)
+    for part in x.split(_ROWS_AT_ONCE):
+        total += part.double().sum(dim=0)
+    return total
+
+
+def _generator(seed: int, number: int) -> torch.Generator:
+    words = np.random.SeedSequence([seed, number]).generate_state(2)
+    return torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
 
 
 def _comparable(request: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import json
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
@@ -76,6 +77,8 @@ class LanguageModel:
         }
         self._d_in: dict[Site, int] = {}
         self._fingerprint: str | None = None
+        # hooks are the model's own: while one thread reads or replaces, another must wait
+        self._lock = threading.RLock()
 
     @classmethod
     def load(
@@ -256,7 +259,7 @@ class LanguageModel:
             if len(read) == len(wanted):
                 raise _DeepestReached
 
-        with self._watching(wanted, keep), suppress(_DeepestReached):
+        with self._lock, self._watching(wanted, keep), suppress(_DeepestReached):
             self._forward(token_ids, attention_mask)
         for name, site in sites.items():
             if site not in read:
@@ -275,7 +278,8 @@ class LanguageModel:
     def replace(self, hook_point: str, function: Callable[[Tensor], Tensor]) -> Iterator[None]:
         """Within the block, the model goes on with `function(x)` instead of `x` at a hook point.
 
-        For splicing an SAE's reconstruction into a model. Several replacements may be nested.
+        For splicing an SAE's reconstruction into a model. Several replacements may be nested. A
+        stream that reads the model in another thread waits until the block ends.
 
         **Arguments:**
         - `hook_point`: a name.
@@ -307,14 +311,15 @@ class LanguageModel:
             key = _first_tensor_keyword(kwargs, hook_point)
             return args, kwargs | {key: substitute(kwargs[key])}
 
-        if site.side == "output":
-            handle = module.register_forward_hook(after)
-        else:
-            handle = module.register_forward_pre_hook(before, with_kwargs=True)
-        try:
-            yield
-        finally:
-            handle.remove()
+        with self._lock:
+            if site.side == "output":
+                handle = module.register_forward_hook(after)
+            else:
+                handle = module.register_forward_pre_hook(before, with_kwargs=True)
+            try:
+                yield
+            finally:
+                handle.remove()
 
     @torch.no_grad()
     def logits(
@@ -356,16 +361,18 @@ class LanguageModel:
         self, hook_points: Sequence[str] | None = None, texts: Sequence[str] | None = None
     ) -> dict[str, HookCheck]:
         """Prove that each name reads the tensor it claims; see `verification.verify`."""
-        return verify(self, hook_points, texts)
+        with self._lock:  # module calls are counted, which must be one's own
+            return verify(self, hook_points, texts)
 
     def _forward(self, token_ids: Tensor, attention_mask: Tensor, **options: bool) -> Any:
         if "use_cache" in inspect.signature(self.model.forward).parameters:
             options["use_cache"] = False
-        return self.model(
-            input_ids=token_ids.to(self.device),
-            attention_mask=attention_mask.to(self.device, torch.int64),
-            **options,
-        )
+        with self._lock:
+            return self.model(
+                input_ids=token_ids.to(self.device),
+                attention_mask=attention_mask.to(self.device, torch.int64),
+                **options,
+            )
 
     @contextmanager
     def _watching(self, sites: set[Site], found: Callable[[Site, Tensor], None]) -> Iterator[None]:

@@ -9,6 +9,8 @@ from torch import Tensor
 from latent_assay.activations.contexts import Context, pad
 from latent_assay.activations.language_model import LanguageModel
 
+_ROWS_AT_ONCE = 4096
+
 
 def read_contexts(
     model: LanguageModel,
@@ -66,3 +68,9 @@ def read_contexts(
     context = torch.repeat_interleave(torch.arange(len(group)), offsets.diff())
     position = torch.tensor([i for flags in kept for i, keep in enumerate(flags) if keep])
     return rows, context, position
+
+
+def lengths(x: Float[Tensor, "row d_in"]) -> Float[Tensor, " row"]:
+    """Euclidean lengths in float64, a few rows at a time."""
+    parts = [part.double().norm(dim=1) for part in x.split(_ROWS_AT_ONCE)]
+    return torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64)

@@ -5,9 +5,11 @@ Reading maps the file and copies only the rows asked for, so memory does not gro
 """
 
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -120,10 +122,24 @@ class Shard:
 class ShardedRows:
     """Rows in the shards of a harvest.
 
-    **Raises:** `FormatError` if a file is missing or has not the size it was written with.
+    **Arguments:**
+    - `folder`: where the shards are.
+    - `shards`: what the manifest says of them.
+    - `d_in`, `dtype`: length and type of the rows.
+    - `facts`: what every shard must say of itself.
+
+    **Raises:** `FormatError` if a file is missing, has not the size it was written with, or is of
+    another harvest: of another model, type, context size or choice of rows.
     """
 
-    def __init__(self, folder: Path, shards: list[Shard], d_in: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        shards: list[Shard],
+        d_in: int,
+        dtype: torch.dtype,
+        facts: dict[str, Any],
+    ) -> None:
         self.folder = folder
         self.shards = shards
         self.d_in = d_in
@@ -137,6 +153,30 @@ class ShardedRows:
                     + ("is missing" if size is None else f"has {size:,} bytes")
                     + f"; expected {shard.bytes:,} bytes. {REMEDY}"
                 )
+            self._check_facts(folder / shard.file, shard, facts)
+
+    def _check_facts(self, path: Path, shard: Shard, facts: dict[str, Any]) -> None:
+        with opened(path) as file:
+            found = stated_facts(file)
+            rows = file.get_slice("activations") if "activations" in file.keys() else None  # noqa: SIM118
+            kind = None if rows is None else rows.get_dtype()
+            shape = None if rows is None else rows.get_shape()
+        for name, expected in facts.items():
+            if found.get(name) != expected:
+                raise FormatError(
+                    f"the shard '{path}' is of another harvest: its {name} is "
+                    f"{found.get(name)!r}, expected {expected!r}. {REMEDY}"
+                )
+        if kind != _NAMES_OF_TYPES.get(self.dtype) or shape != [shard.n_rows, self.d_in]:
+            raise FormatError(
+                f"the shard '{path}' holds activations of type {kind} and shape {shape}; expected "
+                f"{_NAMES_OF_TYPES.get(self.dtype)} and {[shard.n_rows, self.d_in]}. {REMEDY}"
+            )
+
+    @property
+    def boundaries(self) -> list[int]:
+        """Number of the first row of every shard but the first."""
+        return list(accumulate(shard.n_rows for shard in self.shards))[:-1]
 
     def read(self, start: int, stop: int) -> Float[Tensor, "row d_in"]:
         """Rows `start` to `stop - 1`."""
@@ -171,8 +211,7 @@ class ShardedRows:
         for shard in self.shards:
             path = self.folder / shard.file
             with opened(path) as file:
-                names = ("activations", "context", "position", "sum")
-                tensors = {name: file.get_tensor(name) for name in names}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             if content_hash(tensors) != shard.sha256:
                 raise FormatError(f"the content of the shard '{path}' has changed. {REMEDY}")
 
@@ -200,6 +239,12 @@ class ShardedRows:
         return torch.empty(0, self.d_in, dtype=self.dtype)
 
 
+_NAMES_OF_TYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+}
 REMEDY = "Delete that file and run the same harvest again: only that shard is computed anew."
 
 
@@ -213,6 +258,15 @@ def opened(path: Path) -> Iterator[Any]:
         raise FormatError(
             f"the file '{path}' cannot be read as safetensors: {error}. {REMEDY}"
         ) from error
+
+
+def stated_facts(file: Any) -> dict[str, Any]:
+    """What an open shard says of the harvest that it belongs to; empty if it says nothing."""
+    try:
+        found = json.loads(file.metadata()["harvest"])["facts"]
+    except (KeyError, TypeError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def file_size(path: Path) -> int | None:

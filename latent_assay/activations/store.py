@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from latent_assay.activations.folder import ContextFiles, read_manifest
+from latent_assay.activations.folder import ContextFiles, facts, read_manifest
 from latent_assay.activations.shards import (
     PartOfRows,
     Rows,
@@ -61,15 +61,23 @@ class ActivationStore:
         """What is known about how they came to be; empty for a tensor of one's own."""
 
     @classmethod
-    def open(cls, folder: str | Path, hook_point: str | None = None) -> "ActivationStore":
-        """Open one hook point of a finished harvest.
+    def open(
+        cls,
+        folder: str | Path,
+        hook_point: str | None = None,
+        *,
+        model: str | None = None,
+    ) -> "ActivationStore":
+        """Open one hook point of a finished harvest. No model is needed.
 
         **Arguments:**
         - `folder`: where `harvest` wrote.
         - `hook_point`: which of the harvested names; None if there is only one.
+        - `model`: the fingerprint of the model that the activations must be of
+          (`LanguageModel.fingerprint`); None for any.
 
-        **Raises:** `FormatError` if the folder is not a finished harvest, or a shard is damaged;
-        `DataError` if the hook point is not in it.
+        **Raises:** `FormatError` if the folder is not a finished harvest, or a shard is damaged or
+        of another harvest; `DataError` if the hook point is not in it, or the model another.
         """
         folder = Path(folder).expanduser()
         manifest = read_manifest(folder)
@@ -77,6 +85,13 @@ class ActivationStore:
             raise FormatError(
                 f"the harvest in '{folder}' was not finished. Run the same harvest again: it goes "
                 "on where it stopped."
+            )
+        read = manifest["request"]["model"]
+        if model is not None and read["fingerprint"] != model:
+            raise DataError(
+                f"the activations in '{folder}' were read from another model: from "
+                f"`{read['name']}` with fingerprint {read['fingerprint']}, expected {model}. "
+                "Harvest anew into another folder, or load that model."
             )
         names = manifest["folders"]
         listed = ", ".join(f"`{name}`" for name in names)
@@ -96,7 +111,8 @@ class ActivationStore:
         try:
             shards = [Shard(**shard) for shard in manifest["shards"]]
             dtype = getattr(torch, manifest["dtype"])
-            rows = ShardedRows(inner, shards, int(manifest["d_in"]), dtype)
+            stated = facts(manifest["request"], hook_point)
+            rows = ShardedRows(inner, shards, int(manifest["d_in"]), dtype, stated)
             contexts = ContextFiles(folder, manifest["contexts"])
         except (KeyError, TypeError, AttributeError) as error:
             raise FormatError(
@@ -244,7 +260,10 @@ class ActivationStore:
         )
 
     def rows(self, start: int, stop: int) -> Float[Tensor, "row d_in"]:
-        """Rows `start` to `stop - 1`, in the order of the text."""
+        """Rows `start` to `stop - 1`, in the order in which they are kept.
+
+        That is the order of the text unless the harvest was shuffled.
+        """
         if not 0 <= start <= stop <= self.n_rows:
             raise ConfigError(
                 f"rows {start} to {stop} were asked for; this store has rows 0 to {self.n_rows}."
@@ -254,7 +273,7 @@ class ActivationStore:
     def in_order(
         self, batch_size: int
     ) -> Iterator[tuple[Float[Tensor, "row d_in"], Int[Tensor, " row"], Int[Tensor, " row"]]]:
-        """Every row once, in the order of the text: activations, context numbers, positions.
+        """Every row once, in the order of `rows`: activations, context numbers, positions.
 
         The position counts from the beginning of the context, special tokens included, so that
         `context(i)[position]` is the token that the activation belongs to.
@@ -284,6 +303,8 @@ class ActivationStore:
     def split(self, held_out: float) -> tuple["ActivationStore", "ActivationStore"]:
         """A part to train on and, behind it, one to evaluate on, cut between two contexts.
 
+        A shuffled harvest is cut between two shards, as near as that gets.
+
         **Arguments:**
         - `held_out`: share of the rows that is held out, between 0 and 1.
 
@@ -292,7 +313,10 @@ class ActivationStore:
         if not 0.0 < held_out < 1.0:
             raise ConfigError(f"held_out is {held_out}; expected a share between 0 and 1.")
         cut = self._start + round(self.n_rows * (1.0 - held_out))
-        while self._start < cut < self._stop:
+        if self._is_shuffled and isinstance(self._rows, ShardedRows):
+            inside = [b for b in self._rows.boundaries if self._start < b < self._stop]
+            cut = min(inside, key=lambda boundary: abs(boundary - cut), default=self._stop)
+        while not self._is_shuffled and self._start < cut < self._stop:
             (before, here), _ = self._rows.where(cut - 1, cut + 1)
             if before != here:
                 break
@@ -300,7 +324,8 @@ class ActivationStore:
         if not self._start < cut < self._stop:
             raise ConfigError(
                 f"holding out {held_out} of {self.n_rows} rows leaves one part without a whole "
-                "context. Harvest more text, or hold out another share."
+                f"{'shard' if self._is_shuffled else 'context'}. Harvest more text"
+                f"{', in smaller shards,' if self._is_shuffled else ','} or hold out another share."
             )
         rows = self.n_rows
         return self.part(0, cut - self._start), self.part(cut - self._start, rows)
@@ -326,6 +351,10 @@ class ActivationStore:
         """
         if isinstance(self._rows, ShardedRows):
             self._rows.check()
+
+    @property
+    def _is_shuffled(self) -> bool:
+        return self.manifest.get("request", {}).get("shuffle_seed") is not None
 
     @property
     def _is_whole(self) -> bool:

@@ -4,13 +4,16 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from latent_assay.activations.contexts import TokenRow
 from latent_assay.activations.cpython import cpython_documentation
+from latent_assay.activations.file_hash import update_with_files
 from latent_assay.activations.tables import TABLES, rows_of_table
+from latent_assay.activations.token_rows import token_row
 from latent_assay.errors import DataError, did_you_mean, require
 
 _TEXT_SUFFIXES = (".txt", ".md", ".rst", ".py")
@@ -19,11 +22,11 @@ _PURPOSE = "reading a data set"
 
 _CHARACTERS_PER_DOCUMENT = 2**16
 """A text file is cut at the first empty line behind this many characters, to bound memory."""
-_HASHED_WHOLE = 2**26
-"""Files up to this many bytes are hashed whole; of larger ones 64 pieces are."""
 
 TextInput = Any
 """What `documents` takes: `TextSource`, str, Path, iterable of strings, or `datasets` object."""
+Document = str | TokenRow
+"""A text, or a row of token numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +38,8 @@ class TextSource:
     location: str = ""
     """File, folder or hub name; empty for objects in memory."""
     column: str | None = None
-    """Column or JSON field that holds the text; None: `text`, or the only one with strings."""
+    """Column or JSON field that holds the text, or lists of token numbers; None: `text`,
+    `input_ids`, or the only one with strings."""
     split: str | None = None
     """Which part of a data set, as 'train'."""
     subset: str | None = None
@@ -45,26 +49,52 @@ class TextSource:
     content: Any = field(default=None, repr=False, compare=False)
     """The object itself, for text in memory."""
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[Document]:
         """Every document that is not empty.
 
-        **Raises:** `DataError` if there is none, or one is not a string.
+        **Raises:** `DataError` if there is none, or one is neither text nor token numbers.
         """
-        found = False
-        for number, document in enumerate(_READERS[self.kind](self)):
-            if not isinstance(document, str):
+        return (document for _, document in self.numbered())
+
+    def numbered(self, start: int = 0) -> Iterator[tuple[int, Document]]:
+        """Documents with their numbers, which count empty ones too, from number `start` on.
+
+        What can be skipped without reading it (a `datasets` object, a list) is.
+
+        **Raises:** as `__iter__`; that there is none only if `start` is 0.
+        """
+        source, skipped = self, 0
+        content = self.content
+        if start and isinstance(content, list | tuple):
+            source, skipped = replace(self, content=content[start:]), start
+        elif start and hasattr(content, "column_names") and hasattr(content, "skip"):
+            source, skipped = replace(self, content=content.skip(start)), start
+        found = start > 0
+        for number, document in enumerate(_READERS[source.kind](source), start=skipped):
+            if number < start:
+                continue
+            if isinstance(document, str):
+                if not document.strip():
+                    continue
+            elif not isinstance(document, TokenRow):
                 raise DataError(
                     f"document {number} of {self} is a {type(document).__name__}; expected a "
                     "string. Name the column that holds the text, or convert the documents."
                 )
-            if document.strip():
-                found = True
-                yield document
+            elif not document.token_ids:
+                continue
+            found = True
+            yield number, document
         if not found:
             raise DataError(
                 f"{self} holds no text: there is no document, or all are empty. "
                 "Check the file or choose another source."
             )
+
+    @property
+    def can_be_read_again(self) -> bool:
+        """Whether reading it a second time gives the same; false for generators."""
+        return not (self.kind == "python" and isinstance(self.content, Iterator))
 
     def __str__(self) -> str:
         names = {"cpython": "CPython's documentation", "python": "the Python object"}
@@ -104,9 +134,7 @@ class TextSource:
         elif self.kind == "hub":
             return None
         else:
-            for path, name in _files_behind(self):
-                digest.update(name.encode() + b"\0")
-                _update(digest, path)
+            update_with_files(digest, _files_behind(self))
         return digest.hexdigest()[:32]
 
 
@@ -117,7 +145,7 @@ def documents(
     split: str | None = None,
     subset: str | None = None,
     streaming: bool = True,
-) -> Iterator[str]:
+) -> Iterator[Document]:
     """Iterate over the documents of a source, in a fixed order; see `text_source`.
 
     >>> list(documents(["one", "", "two"]))
@@ -145,6 +173,11 @@ def text_source(
     - a `.csv`, `.parquet` or `.arrow` file, a folder written by `save_to_disk`, or the name of a
       data set on the Hugging Face hub: read with `datasets`.
     - any Python iterable of strings, or a `datasets` object.
+
+    A data set with a column `input_ids` and no `text` is *pre-tokenised*: each row is a context as
+    it stands. Of its other columns, `attention_mask` (0 for padding) and `length` say how much of a
+    row counts, and `special_tokens_mask` (1 for special) which tokens are special; without the
+    latter, those are that the model's tokenizer calls so.
 
     **Arguments:**
     - `source`: one of these; a `TextSource` is returned as it is.
@@ -246,9 +279,9 @@ def _read_folder(source: TextSource) -> Iterator[str]:
         yield from _documents_of_file(path)
 
 
-def _read_json_lines(source: TextSource) -> Iterator[str]:
-    name = source.column or "text"
+def _read_json_lines(source: TextSource) -> Iterator[Document]:
     path = Path(source.location)
+    name = source.column or _field_of(path)
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
@@ -266,10 +299,18 @@ def _read_json_lines(source: TextSource) -> Iterator[str]:
                     f"line {number} of '{path}' has no field `{name}`; found {fields}. "
                     "Give the field that holds the text as `column`."
                 )
-            yield record[name]
+            value = record[name]
+            yield token_row(record, name) if isinstance(value, list | tuple) else value
 
 
-def _read_table(source: TextSource) -> Iterator[str]:
+def _field_of(path: Path) -> str:
+    """`text`, or `input_ids` if the first line has only that."""
+    with path.open(encoding="utf-8") as file:
+        line = next((line for line in file if line.strip()), "")
+    return "input_ids" if '"input_ids"' in line and '"text"' not in line else "text"
+
+
+def _read_table(source: TextSource) -> Iterator[Document]:
     path = Path(source.location)
     try:
         yield from _column(rows_of_table(path), source)
@@ -282,7 +323,7 @@ def _read_table(source: TextSource) -> Iterator[str]:
         ) from error
 
 
-def _read_saved(source: TextSource) -> Iterator[str]:
+def _read_saved(source: TextSource) -> Iterator[Document]:
     datasets = require("datasets", extra="lm", purpose=_PURPOSE)
     try:
         data = datasets.load_from_disk(source.location)
@@ -294,7 +335,7 @@ def _read_saved(source: TextSource) -> Iterator[str]:
     yield from _column(_split(data, source), source)
 
 
-def _read_hub(source: TextSource) -> Iterator[str]:
+def _read_hub(source: TextSource) -> Iterator[Document]:
     datasets = require("datasets", extra="lm", purpose=_PURPOSE)
     try:
         data = datasets.load_dataset(
@@ -309,7 +350,7 @@ def _read_hub(source: TextSource) -> Iterator[str]:
     yield from _column(_split(data, source), source)
 
 
-def _read_python(source: TextSource) -> Iterator[str]:
+def _read_python(source: TextSource) -> Iterator[Any]:
     if hasattr(source.content, "column_names"):  # a `datasets` object
         yield from _column(_split(source.content, source), source)
     else:
@@ -330,7 +371,7 @@ def _split(data: Any, source: TextSource) -> Any:
     return data[wanted]
 
 
-def _column(data: Any, source: TextSource) -> Iterator[str]:
+def _column(data: Any, source: TextSource) -> Iterator[Document]:
     rows = iter(data)
     first = next(rows, None)
     if first is None:
@@ -340,7 +381,8 @@ def _column(data: Any, source: TextSource) -> Iterator[str]:
             f"{source} yields {type(first).__name__}; expected rows with named columns."
         )
     strings = [name for name, value in first.items() if isinstance(value, str)]
-    name = source.column or ("text" if "text" in first else None)
+    usual = [name for name in ("text", "input_ids") if name in first]
+    name = source.column or (usual[0] if usual else None)
     if name is None and len(strings) == 1:
         name = strings[0]
     if name is None or name not in first:
@@ -349,8 +391,10 @@ def _column(data: Any, source: TextSource) -> Iterator[str]:
             f"{did_you_mean(name, first) if name else ''} Give the one with the text as `column`."
         )
     for row in chain([first], rows):
-        if row[name] is not None:
-            yield row[name]
+        value = "" if row[name] is None else row[name]
+        if hasattr(value, "tolist"):  # an array, where the data set was given a format
+            value = value.tolist()
+        yield token_row(row, name) if isinstance(value, list | tuple) else value
 
 
 _READERS = {
@@ -365,9 +409,6 @@ _READERS = {
 }
 
 
-# --- hashing --------------------------------------------------------------------------------------
-
-
 def _files_behind(source: TextSource) -> Iterator[tuple[Path, str]]:
     path = Path(source.location)
     if path.is_file():
@@ -378,15 +419,3 @@ def _files_behind(source: TextSource) -> Iterator[tuple[Path, str]]:
     else:  # a saved data set: its state files carry a fingerprint of the tables
         for file in sorted(path.rglob("state.json")):
             yield file, file.relative_to(path).as_posix()
-
-
-def _update(digest: Any, path: Path) -> None:
-    size = path.stat().st_size
-    digest.update(str(size).encode())
-    with path.open("rb") as file:
-        if size <= _HASHED_WHOLE:
-            digest.update(file.read())
-            return
-        for i in range(64):
-            file.seek(i * (size // 64))
-            digest.update(file.read(2**16))

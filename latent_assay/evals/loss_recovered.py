@@ -13,6 +13,8 @@ from latent_assay.activations.contexts import Context, SpecialTokens, contexts, 
 from latent_assay.activations.language_model import LanguageModel
 from latent_assay.activations.text import TextInput, text_source
 from latent_assay.errors import ConfigError, DataError, ShapeError
+from latent_assay.evals.splicing import Replacement, Splice
+from latent_assay.sae import SAE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,7 @@ def loss_recovered(
     model: LanguageModel,
     documents: TextInput | Sequence[Int[Tensor, "batch position"]],
     hook_point: str,
-    reconstruct: Callable[[Tensor], Tensor],
+    reconstruct: Callable[[Tensor], Tensor] | SAE,
     *,
     mean: Float[Tensor, " d_in"] | None = None,
     n_tokens: int | None = 100_000,
@@ -87,7 +89,8 @@ def loss_recovered(
     - `model`: a causal language model.
     - `documents`: text, as `text_source` takes it; or batches of token numbers without padding.
     - `hook_point`: where the SAE reads and is spliced in.
-    - `reconstruct`: from `[row, d_in]` in float32 to the same shape; usually an SAE.
+    - `reconstruct`: from `[row, d_in]` in float32 to the same shape, or an `SAE` with one member.
+      A `Splice` keeps the error term, or ablates and steers latents.
     - `mean`: the mean activation there, such as `ActivationStore.mean`, for mean ablation.
     - `n_tokens`: stop after this many tokens of text; None for all. Ignored for token batches.
     - `context_size`: tokens read at once, special ones included. Ignored for token batches.
@@ -115,8 +118,14 @@ def loss_recovered(
         )
     if batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}; expected at least 1.")
+    if isinstance(reconstruct, SAE) and reconstruct.members > 1:
+        raise ConfigError(
+            f"this SAE has {reconstruct.members} members, and only one can stand in the model; "
+            "give sae.take(i), or Splice(sae=sae, member=i)."
+        )
+    function = Splice(sae=reconstruct) if isinstance(reconstruct, SAE) else reconstruct
     substitutes: dict[str, Callable[[Tensor], Tensor]] = {
-        "spliced": lambda x: _reconstructed(reconstruct, x, hook_point),
+        "spliced": lambda x: _reconstructed(function, x, hook_point),
         "zero": torch.zeros_like,
     }
     if mean is not None:
@@ -132,7 +141,7 @@ def loss_recovered(
         ce, clean = _cross_entropy(model, token_ids, mask, scored)
         columns = [scored.sum(dim=1).double(), ce]
         for substitute in substitutes.values():
-            replacement = _Replacement(where, substitute, max_norm)
+            replacement = Replacement(where=where, substitute=substitute, max_norm=max_norm)
             with model.replace(hook_point, replacement):
                 ce, log_p = _cross_entropy(model, token_ids, mask, scored)
             columns += [ce, _kl(clean, log_p, scored)]
@@ -214,26 +223,6 @@ def _reconstructed(reconstruct: Callable[[Tensor], Tensor], x: Tensor, hook_poin
             f"`reconstruct` gave numbers that are not finite at `{hook_point}`. Check its weights."
         )
     return x_hat.detach()
-
-
-@dataclass
-class _Replacement:
-    """Replaces the activations at some positions and leaves the rest as they are, to the bit."""
-
-    where: Bool[Tensor, "batch position"]
-    substitute: Callable[[Tensor], Tensor]
-    max_norm: float | None
-    n_replaced: int = 0
-
-    def __call__(self, x: Tensor) -> Tensor:
-        where = self.where.to(x.device)
-        if self.max_norm is not None:
-            where = where & (x.float().norm(dim=-1) <= self.max_norm)
-        self.n_replaced = int(where.sum())
-        new = x.clone()
-        if self.n_replaced:
-            new[where] = self.substitute(x[where]).to(x)
-        return new
 
 
 def _cross_entropy(

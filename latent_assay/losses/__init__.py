@@ -5,6 +5,7 @@ from latent_assay.losses.forward import Forward, Progress
 from latent_assay.losses.matryoshka import Matryoshka
 from latent_assay.losses.orthogonality import ActivationOrthogonality
 from latent_assay.losses.reconstruction import SquaredError
+from latent_assay.losses.sharded import ShardedForward
 from latent_assay.losses.shared_matryoshka import SharedMatryoshka
 from latent_assay.losses.sparsity import L0, Lp, TargetL0
 from latent_assay.losses.term import Objective, Ramp, Term
@@ -20,6 +21,7 @@ __all__ = [
     "Objective",
     "Progress",
     "Ramp",
+    "ShardedForward",
     "SharedMatryoshka",
     "SquaredError",
     "TargetL0",

@@ -1,11 +1,14 @@
 """A second chance for dead latents."""
 
+from collections.abc import Callable
+from typing import ClassVar
+
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from latent_assay.errors import ConfigError
-from latent_assay.kernels import is_largest, rows_at
+from latent_assay.kernels import rows_at
 from latent_assay.losses.forward import Forward, Progress
 from latent_assay.losses.term import Term
 from latent_assay.sae import SAE
@@ -33,6 +36,8 @@ class AuxK(Term):
     """
 
     name = "auxk"
+    by_latent: ClassVar[dict[str, int]] = {"dead": 1}
+    divisible = True
 
     def __init__(
         self,
@@ -57,35 +62,47 @@ class AuxK(Term):
         self.derive()
 
     def derive(self) -> None:
-        """Read the largest number of dead latents off the device, at a refresh only."""
-        self._most = int(self.dead.sum(-1).max())
+        """Have dead latents counted when they are next needed."""
+        self._count: Int[Tensor, " member"] | None = None
 
-    def renew(self, sae: SAE, progress: Progress) -> int:
-        """Renew the list of dead latents if it is due; the largest number in any member."""
+    def renew(
+        self, sae: SAE, progress: Progress, whole: Callable[[Tensor], Tensor] = lambda part: part
+    ) -> int:
+        """Renew the list of dead latents if it is due; the largest number in any member.
+
+        **Arguments:**
+        - `whole`: `Forward.whole`.
+        """
         if progress.step % self.refresh == 0:
             padding = sae.padding
             dead = progress.since_fired >= self.dead_after
             self.dead.copy_(dead if padding is None else dead & ~padding)
             self.derive()
+        if self._count is None:
+            here = self.dead.sum(-1)
+            self._count = whole(here)
+            # read off the device here, and at no other step
+            self._most, self._most_here = torch.stack([self._count.max(), here.max()]).tolist()
         return self._most
 
     def value(self, forward: Forward, progress: Progress) -> Float[Tensor, " member"]:
         """The error that dead latents leave; zero for a member without any."""
         sae = forward.sae
-        most = self.renew(sae, progress)
-        if most == 0:
+        most = self.renew(sae, progress, forward.whole)
+        count = self._count
+        if most == 0 or count is None:
             return torch.zeros_like(forward.x_hat[:, 0, 0])
-        count = self.dead.sum(-1)
+        here = self._most_here
         # one row of indices per member, dead latents first; a mask hides the rest
-        order = self.dead.to(torch.int8).argsort(dim=-1, descending=True, stable=True)[:, :most]
-        hidden = torch.arange(most, device=count.device) >= count.unsqueeze(-1)
+        order = self.dead.to(torch.int8).argsort(dim=-1, descending=True, stable=True)[:, :here]
+        hidden = torch.arange(here, device=count.device) >= self.dead.sum(-1, keepdim=True)
         x = forward.x.expand(sae.members, -1, -1)
         bias = sae.encoder_bias().gather(1, order).unsqueeze(1)
         pre = torch.baddbmm(bias, x, rows_at(sae.W_enc, order).mT)
         z = pre.relu().masked_fill(hidden.unsqueeze(1), 0.0)
         if most > self.k:
-            z = z * is_largest(z, self.k)
+            z = z * forward.largest(z, self.k)
         error = (forward.x - forward.x_hat).detach()
-        missed = (error - z @ rows_at(sae.W_dec, order)).square().sum(-1)
+        missed = (error - forward.whole(z @ rows_at(sae.W_dec, order))).square().sum(-1)
         share = (count.to(missed.dtype) / self.k).clamp_max(1)
         return share * forward.average(missed)

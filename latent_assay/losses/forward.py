@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from latent_assay.errors import ConfigError
+from latent_assay.kernels import is_largest
 from latent_assay.sae import SAE, Latents
 from latent_assay.sparsifiers import JumpReLU
 
@@ -64,14 +65,33 @@ class Forward:
         """The lengths of the decoder rows."""
         return torch.linalg.vector_norm(self.decoder, dim=-1)
 
+    @property
+    def bias(self) -> Float[Tensor, "member 1 d_in"]:
+        """What the reconstruction begins with."""
+        return self.sae.b_dec.unsqueeze(1)
+
     @cached_property
     def x_hat(self) -> Float[Tensor, "member batch d_in"]:
         """The reconstruction."""
-        return self.contributions((self.sae.width,))[0] + self.sae.b_dec.unsqueeze(1)
+        return self.contributions((self.sae.width,))[0] + self.bias
 
     def contributions(self, bounds: tuple[int, ...]) -> list[Float[Tensor, "member batch d_in"]]:
         """What each group of latents adds to the reconstruction; groups end at `bounds`."""
         return self.latents.decode(self.sae.W_dec, bounds)
+
+    def whole(self, part: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
+        """A sum over latents, from its part over the latents of this process.
+
+        The same, unless latents are divided over processes (`ShardedForward`). A term that may run
+        divided passes every sum over latents through here.
+        """
+        return part
+
+    def largest(
+        self, values: Float[Tensor, "member batch some"], k: int
+    ) -> Float[Tensor, "member batch some"]:
+        """1 for the k largest values of each sample, 0 for the others."""
+        return is_largest(values, k)
 
     @cached_property
     def firing(self) -> Float[Tensor, "member batch latent"]:
@@ -134,6 +154,10 @@ class Level(Forward):
     def firing(self) -> Float[Tensor, "member batch latent"]:
         """1 where one of this level's latents fires."""
         return self._whole.firing[:, :, self._start : self._end]
+
+    def whole(self, part: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
+        """A sum over this level's latents, from its part."""
+        return self._whole.whole(part)
 
     @property
     def pre(self) -> Float[Tensor, "member batch latent"]:  # type: ignore[override]

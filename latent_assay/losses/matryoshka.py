@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from latent_assay.errors import ConfigError
@@ -38,6 +38,7 @@ class Matryoshka(Term):
 
     name = "matryoshka"
     per_member = ("coefficient", "beta")
+    divisible = True
 
     def __init__(
         self,
@@ -71,6 +72,16 @@ class Matryoshka(Term):
         self.register_buffer("beta", rows.clone())
         self.beta: Float[Tensor, "member_or_one level"]
 
+    @property
+    def bounds(self) -> tuple[int, ...]:
+        """The levels."""
+        return self.levels
+
+    def narrow(self, rows: Int[Tensor, " row"]) -> None:
+        """Keep some latents only; a level then ends where its last remaining latent stands."""
+        super().narrow(rows)
+        self.levels = tuple(int((rows < level).sum()) for level in self.levels)
+
     def value(self, forward: Forward, progress: Progress) -> Float[Tensor, " member"]:
         """The sum over levels."""
         width = forward.sae.width
@@ -81,7 +92,7 @@ class Matryoshka(Term):
         total = torch.zeros((), dtype=forward.x.dtype, device=forward.x.device)
         start = 0
         inner: Tensor | None = None
-        bias = forward.sae.b_dec.unsqueeze(1)
+        bias = forward.bias
         parts = forward.contributions(self.levels)
         for place, (end, part) in enumerate(zip(self.levels, parts, strict=True)):
             before = inner

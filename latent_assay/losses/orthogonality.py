@@ -1,5 +1,7 @@
 """Latents that fire weakly should not fire: the activation-orthogonality loss."""
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -31,6 +33,8 @@ class ActivationOrthogonality(Term):
     """
 
     name = "activation_orthogonality"
+    by_latent: ClassVar[dict[str, int]] = {"recent": 2}
+    divisible = True
 
     def __init__(
         self,
@@ -72,5 +76,5 @@ class ActivationOrthogonality(Term):
         centred = F.normalize(forward.x - forward.sae.b_dec.unsqueeze(1), dim=-1)
         cosine = centred @ F.normalize(forward.decoder, dim=-1).mT
         weak = (z.detach() <= threshold.unsqueeze(1)).to(z.dtype)
-        widths = torch.tensor(forward.sae.widths, dtype=z.dtype, device=z.device)
-        return forward.average((weak * cosine.square()).sum(-1)) / widths
+        widths = forward.whole(torch.tensor(forward.sae.widths, dtype=z.dtype, device=z.device))
+        return forward.average(forward.whole((weak * cosine.square()).sum(-1))) / widths

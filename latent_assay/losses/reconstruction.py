@@ -28,6 +28,7 @@ class SquaredError(Term):
     """
 
     name = "squared_error"
+    divisible = True
 
     def __init__(
         self,

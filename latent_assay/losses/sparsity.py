@@ -25,6 +25,7 @@ class Lp(Term):
     """
 
     name = "lp"
+    divisible = True
 
     def __init__(
         self,
@@ -49,7 +50,7 @@ class Lp(Term):
             size = size**self.p
         if self.weight_by_decoder_norm:
             size = size * forward.decoder_norm.unsqueeze(1)
-        return forward.average(size.sum(-1))
+        return forward.average(forward.whole(size.sum(-1)))
 
 
 class L0(Term):
@@ -63,10 +64,11 @@ class L0(Term):
     """
 
     name = "l0"
+    divisible = True
 
     def value(self, forward: Forward, progress: Progress) -> Float[Tensor, " member"]:
         """The L0."""
-        return forward.average(forward.firing.sum(-1))
+        return forward.average(forward.whole(forward.firing.sum(-1)))
 
 
 class TargetL0(Term):
@@ -79,6 +81,7 @@ class TargetL0(Term):
     """
 
     name = "target_l0"
+    divisible = True
     per_member = ("coefficient", "target")
 
     def __init__(
@@ -93,5 +96,5 @@ class TargetL0(Term):
 
     def value(self, forward: Forward, progress: Progress) -> Float[Tensor, " member"]:
         """The squared relative distance from the target."""
-        l0 = forward.average(forward.firing.sum(-1))
+        l0 = forward.average(forward.whole(forward.firing.sum(-1)))
         return (l0 / self.target.to(l0.dtype) - 1).square()

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from latent_assay.errors import ConfigError
@@ -57,6 +57,11 @@ class Term(nn.Module, ABC):
     """Its word in logs."""
     per_member: ClassVar[tuple[str, ...]] = ("coefficient",)
     """Its buffers with one entry for all members, or one for each."""
+    by_latent: ClassVar[dict[str, int]] = {}
+    """Its buffers with an entry for each latent, and along which axis."""
+    divisible: ClassVar[bool] = False
+    """Whether it may run on some of the latents while other processes hold the rest: its sums over
+    latents pass through `Forward.whole`, and nothing else looks at two latents at once."""
 
     def __init__(self, coefficient: PerMember = 1.0, ramp: Ramp | None = None):
         super().__init__()
@@ -92,6 +97,27 @@ class Term(nn.Module, ABC):
 
     def derive(self) -> None:
         """Recompute whatever was derived from the buffers; called when they are replaced."""
+
+    @property
+    def bounds(self) -> tuple[int, ...]:
+        """Prefixes of the latents that it treats apart, by their ends."""
+        return ()
+
+    def narrow(self, rows: Int[Tensor, " row"]) -> None:
+        """Keep only some latents, the rest being on other processes.
+
+        **Raises:** `ConfigError` if it is not divisible.
+        """
+        if not self.divisible:
+            raise ConfigError(
+                f"the term `{self.name}` looks at all latents together and cannot be divided over "
+                "processes; train it in one process. A term of your own may be divided if its sums "
+                "over latents pass through `forward.whole`; then set `divisible = True`."
+            )
+        for name, axis in self.by_latent.items():
+            buffer = getattr(self, name)
+            setattr(self, name, buffer.index_select(axis, rows.to(buffer.device)))
+        self.derive()
 
     @abstractmethod
     def value(self, forward: Forward, progress: Progress) -> Float[Tensor, " member"]:

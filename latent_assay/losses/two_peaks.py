@@ -37,6 +37,7 @@ class TwoPeaks(Term):
     """
 
     name = "two_peaks"
+    divisible = True
 
     def __init__(self, coefficient: PerMember = 10.0, *, ramp: Ramp | None = None):
         super().__init__(coefficient, ramp)
@@ -66,8 +67,8 @@ class TwoPeaks(Term):
         ratio = torch.where(flat, 0.0, unexplained / torch.where(flat, 1.0, variance))
         x = forward.x.expand(sae.members, -1, -1)
         spread = (w * (x - (w * x).sum(1, keepdim=True)).square()).sum((1, 2))
-        widths = torch.tensor(sae.widths, dtype=a.dtype, device=a.device)
-        return spread * ratio.sum(-1) / widths
+        widths = forward.whole(torch.tensor(sae.widths, dtype=a.dtype, device=a.device))
+        return spread * forward.whole(ratio.sum(-1)) / widths
 
 
 def on_peak(

@@ -8,6 +8,7 @@ any split of the same samples gives the same numbers. Nothing here carries a gra
   probability of a pattern in an enumerated world.
 - From weights alone: `recovery`, `mmcs`, `mcc`, `uniqueness`, `match`, `nearest_feature`,
   `nearest_latents`, and the cosine maps.
+- Between a control and an extended SAE: `hedging_degree`; of any change: `change_in_span`.
 - Over members: `summary`.
 - By name: `METRICS`, with direction, unit, version and a sentence for each headline number.
 """
@@ -24,6 +25,7 @@ from latent_assay.metrics.directions import (
     encoder_decoder_cosine,
     project_on_span,
 )
+from latent_assay.metrics.hedging_degree import HedgingDegree, change_in_span, hedging_degree
 from latent_assay.metrics.histogram import LatentHistogram, LatentHistogramResult
 from latent_assay.metrics.matching import Match, assign, match, mcc
 from latent_assay.metrics.neighbours import Neighbours, nearest_latents
@@ -52,6 +54,7 @@ __all__ = [
     "Correlation",
     "CorrelationResult",
     "DensityHistogram",
+    "HedgingDegree",
     "LatentHistogram",
     "LatentHistogramResult",
     "Match",
@@ -65,10 +68,12 @@ __all__ = [
     "Sparsity",
     "SparsityResult",
     "assign",
+    "change_in_span",
     "cosine_map",
     "density_histogram",
     "encoder_cosine_map",
     "encoder_decoder_cosine",
+    "hedging_degree",
     "match",
     "mcc",
     "metric",

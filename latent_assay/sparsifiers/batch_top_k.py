@@ -4,9 +4,10 @@ import math
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from latent_assay.distributed import Ranks, threshold_over_ranks
 from latent_assay.errors import ConfigError
 from latent_assay.kernels import Selection, batch_threshold, kept_above, select_above
 from latent_assay.sparsifiers.jump_relu import JumpReLU
@@ -72,7 +73,7 @@ class BatchTopK(Sparsifier):
         pre = pre.detach()
         if not self.training:
             return self._running().to(pre.dtype)
-        threshold = batch_threshold(pre, self.k, weight)
+        threshold = self._of_batch(pre, weight)
         with torch.no_grad():
             known = torch.where(self.threshold.isnan(), threshold, self.threshold)
             moved = known + self.threshold_rate * (threshold - known)
@@ -81,6 +82,9 @@ class BatchTopK(Sparsifier):
         # entries equal to the threshold fire, those that are not positive do not
         return threshold.nextafter(torch.full_like(threshold, -math.inf)).clamp_min(0)
 
+    def _of_batch(self, pre: Tensor, weight: Tensor | None) -> Float[Tensor, " member"]:
+        return batch_threshold(pre, self.k, weight)
+
     def _running(self) -> Float[Tensor, " member"]:
         if bool(self.threshold.isnan().any()):
             raise ConfigError(
@@ -88,6 +92,10 @@ class BatchTopK(Sparsifier):
                 "it, or call `sae.train()` to select within the batch."
             )
         return self.threshold.clamp_min(0)
+
+    def on_rank(self, rows: Int[Tensor, " row"], ranks: Ranks) -> "BatchTopK":
+        """One whose threshold is that of all ranks' latents."""
+        return BatchTopKOverRanks(self, ranks)
 
     @property
     def expected_l0(self) -> float:
@@ -110,3 +118,29 @@ class BatchTopK(Sparsifier):
     def settings(self) -> dict[str, Any]:
         """The values of k and the rate of the threshold."""
         return {"k": self.k.tolist(), "threshold_rate": self.threshold_rate}
+
+
+class BatchTopKOverRanks(BatchTopK):
+    """BatchTopK of a process that holds some of the latents; the threshold is that of all ranks'.
+
+    **Arguments:**
+    - `whole`: the sparsifier of all latents.
+    - `ranks`: all ranks.
+    """
+
+    def __init__(self, whole: BatchTopK, ranks: Ranks):
+        super().__init__(whole.k.tolist(), threshold_rate=whole.threshold_rate)
+        self.threshold = whole.threshold.clone()
+        self.ranks = ranks
+
+    def _of_batch(self, pre: Tensor, weight: Tensor | None) -> Float[Tensor, " member"]:
+        return threshold_over_ranks(pre, self.k, weight, self.ranks)
+
+    @property
+    def expected_l0(self) -> float:
+        """This rank's share of the largest k."""
+        return self._l0 / self.ranks.number
+
+    def check(self, members: int, width: int) -> None:
+        """Raise `ConfigError` if it does not fit; k may exceed the latents of one rank."""
+        Sparsifier.check(self, members, width)

@@ -4,9 +4,10 @@ import math
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from latent_assay.distributed import Ranks
 from latent_assay.errors import ConfigError
 from latent_assay.sparsifiers.sparsifier import Sparsifier
 
@@ -75,6 +76,10 @@ class JumpReLU(Sparsifier):
         with torch.no_grad():
             self.threshold.mul_(factor)
         self.bandwidth *= factor
+
+    def on_rank(self, rows: Int[Tensor, " row"], ranks: Ranks) -> "JumpReLU":
+        """The thresholds of these latents."""
+        return JumpReLU(self.threshold.data[:, rows.to(self.threshold.device)], self.bandwidth)
 
     def check(self, members: int, width: int) -> None:
         """Raise `ConfigError` unless there is one threshold per latent."""

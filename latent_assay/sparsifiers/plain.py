@@ -1,8 +1,9 @@
 """The identity, and ReLU."""
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from latent_assay.distributed import Ranks
 from latent_assay.sparsifiers.sparsifier import Sparsifier
 
 
@@ -19,6 +20,10 @@ class Identity(Sparsifier):
         """Latent activations."""
         return pre
 
+    def on_rank(self, rows: Int[Tensor, " row"], ranks: Ranks) -> "Identity":
+        """The same: latents do not look at one another."""
+        return self
+
 
 class ReLU(Sparsifier):
     r"""$z = \max(pre, 0)$."""
@@ -33,3 +38,7 @@ class ReLU(Sparsifier):
     ) -> Float[Tensor, "member batch latent"]:
         """Latent activations."""
         return pre.relu()
+
+    def on_rank(self, rows: Int[Tensor, " row"], ranks: Ranks) -> "ReLU":
+        """The same: latents do not look at one another."""
+        return self

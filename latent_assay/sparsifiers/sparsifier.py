@@ -6,10 +6,11 @@ from copy import deepcopy
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from latent_assay.distributed import Ranks
 from latent_assay.errors import ConfigError
 from latent_assay.kernels import Selection
 
@@ -64,6 +65,20 @@ class Sparsifier(nn.Module, ABC):
     def exported(self, width: int) -> "Sparsifier":
         """The sparsifier for use after training; it treats every sample alone."""
         return self
+
+    def on_rank(self, rows: Int[Tensor, " row"], ranks: Ranks) -> "Sparsifier":
+        """The sparsifier of a process that holds some of the latents, others holding the rest.
+
+        **Arguments:**
+        - `rows`: the latents of this process.
+        - `ranks`: all processes.
+
+        **Raises:** `ConfigError` if it cannot be divided.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} cannot be divided over processes: it does not say how "
+            "(`Sparsifier.on_rank`). Train in one process."
+        )
 
     def constrain(self) -> None:
         """Put parameters back where they must be after an optimiser's step."""

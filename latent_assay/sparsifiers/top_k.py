@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from latent_assay.distributed import Ranks, largest_over_ranks
 from latent_assay.errors import ConfigError
 from latent_assay.kernels import Selection, largest_places, select_topk, select_where
 from latent_assay.sparsifiers.number_firing import check_k, k_by_member
@@ -69,6 +70,10 @@ class TopK(Sparsifier):
         keep = (rank < self.k.view(-1, 1, 1)).expand(index.shape)
         return torch.zeros_like(pre, dtype=torch.bool).scatter_(-1, index, keep)
 
+    def on_rank(self, rows: Int[Tensor, " row"], ranks: Ranks) -> "TopK":
+        """One that finds the k largest over all ranks."""
+        return TopKOverRanks(self.k.tolist(), ranks)
+
     @property
     def expected_l0(self) -> float:
         """The largest k."""
@@ -82,3 +87,36 @@ class TopK(Sparsifier):
     def settings(self) -> dict[str, Any]:
         """The values of k."""
         return {"k": self.k.tolist()}
+
+
+class TopKOverRanks(TopK):
+    """TopK of a process that holds some of the latents: the k largest of all ranks' latents fire.
+
+    **Arguments:**
+    - `k`: as of `TopK`, for each member.
+    - `ranks`: all ranks.
+    """
+
+    def __init__(self, k: PerMember, ranks: Ranks):
+        super().__init__(k)
+        self.ranks = ranks
+
+    def select(
+        self,
+        pre: Float[Tensor, "member batch latent"],
+        weight: Float[Tensor, "*lead batch"] | None = None,
+    ) -> Selection:
+        """Those of the k largest of each sample that are here."""
+        return select_where(self._mask(pre))
+
+    def _mask(self, pre: Tensor) -> Tensor:
+        return largest_over_ranks(pre, self.k, self.ranks)
+
+    @property
+    def expected_l0(self) -> float:
+        """This rank's share of the largest k."""
+        return float(self._k_max) / self.ranks.number
+
+    def check(self, members: int, width: int) -> None:
+        """Raise `ConfigError` if it does not fit; k may exceed the latents of one rank."""
+        Sparsifier.check(self, members, width)

@@ -34,8 +34,13 @@ def restored_threads() -> Iterator[None]:
 
 
 @contextmanager
-def deferred_interrupt() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into a flag, so that the step at hand ends; the second interrupts."""
+def deferred_interrupt(*, also_terminate: bool = False) -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C into a flag, so that the step at hand ends; the second interrupts.
+
+    **Arguments:**
+    - `also_terminate`: treat SIGTERM likewise. A launcher sends it to all processes when one has
+      died; they must live on for long enough to say which.
+    """
     requested = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield requested
@@ -46,8 +51,10 @@ def deferred_interrupt() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         requested.set()
 
-    before = signal.signal(signal.SIGINT, handle)
+    numbers = [signal.SIGINT, signal.SIGTERM] if also_terminate else [signal.SIGINT]
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield requested
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -20,12 +20,20 @@ class RowStep:
     - `sae`: the SAE.
     - `adam`: its optimiser, whose moments and rates are used.
     - `clip`: largest norm of each member's gradient; None does not clip.
+    - `norm_of_squares`: makes each member's norm of the squared norms of its gradients.
     """
 
-    def __init__(self, sae: SAE, adam: Adam, clip: Float[Tensor, " member"] | None) -> None:
+    def __init__(
+        self,
+        sae: SAE,
+        adam: Adam,
+        clip: Float[Tensor, " member"] | None,
+        norm_of_squares: Callable[[Mapping[str, Tensor]], Tensor],
+    ) -> None:
         self.sae = sae
         self.adam = adam
         self.clip = clip
+        self.norm_of_squares = norm_of_squares
 
     @property
     def applies(self) -> bool:
@@ -80,13 +88,13 @@ class RowStep:
         self, gradients: Mapping[str, Tensor], unit: str | None
     ) -> tuple[Tensor | None, Float[Tensor, " member"]]:
         radial: Tensor | None = None
-        squares = []
+        squares = {}
         for name, grad in gradients.items():
             rows = self.adam.parameters[name].data if name == unit else None
             along, square = triton.gradient_norms(_rows(grad.contiguous()), rows)
             radial = along if name == unit else radial
-            squares.append(square)
-        return radial, torch.stack(squares).sum(0).sqrt()
+            squares[name] = square
+        return radial, self.norm_of_squares(squares)
 
 
 def _rows(tensor: Tensor) -> Float[Tensor, "member row d_in"]:

@@ -14,14 +14,15 @@ from torch import Tensor
 from latent_assay import checkpoint
 from latent_assay.atomic import plain
 from latent_assay.batch import Batch, WeightedBatch
+from latent_assay.distributed import Ranks
 from latent_assay.errors import ConfigError, DataError, ShapeError, TrainingDiverged
 from latent_assay.history import History
 from latent_assay.losses import Forward, Objective, Progress
-from latent_assay.optimizer import Adam, clip_by_member
+from latent_assay.optimizer import Adam, scale_by_member
 from latent_assay.sae import SAE
 from latent_assay.sparsifiers import PerMember
 from latent_assay.training.config import TrainingConfig
-from latent_assay.training.direct import Direct
+from latent_assay.training.part import Part, ShardedPart
 from latent_assay.training.process import choose_threads
 from latent_assay.training.row_step import RowStep
 
@@ -30,13 +31,21 @@ class Run:
     """The state of a run: all that a checkpoint must hold, and the step that changes it."""
 
     def __init__(
-        self, sae: SAE, objective: Objective, batches: Iterable[Batch], config: TrainingConfig
+        self,
+        sae: SAE,
+        objective: Objective,
+        batches: Iterable[Batch],
+        config: TrainingConfig,
+        ranks: Ranks | None = None,
     ):
-        self.sae = sae
-        self.objective = objective
+        self._whole = (sae, objective)  # as a checkpoint describes them
+        self.part = Part(sae, objective) if ranks is None else ShardedPart(sae, objective, ranks)
+        self.sae = sae = self.part.sae
+        self.objective = objective = self.part.objective
         self.batches = batches
         self.config = config
         self.history = History()
+        self.saved: int | None = None
         self.step = 0
         self.samples = 0
         device = sae.W_enc.device
@@ -62,8 +71,8 @@ class Run:
         # the first step at which each member's input, or its loss or gradient, was not finite
         self.bad_input = torch.full((sae.members,), -1, dtype=torch.int64, device=device)
         self.bad_loss = torch.full((sae.members,), -1, dtype=torch.int64, device=device)
-        self.row_step = RowStep(sae, self.adam, self.clip)
-        self.direct = Direct.of(sae, objective, autocast=config.autocast)
+        self.row_step = RowStep(sae, self.adam, self.clip, self.part.norm_of_squares)
+        self.direct = self.part.direct(autocast=config.autocast)
         self._iterator: Iterator[Batch] | None = None
         self._skip = 0
         self._fresh = True
@@ -75,7 +84,7 @@ class Run:
         forward = None if self.direct is None else self.direct.step(x, weight, progress)
         if forward is None:
             with self._precision(x):
-                forward = Forward(self.sae, x, weight)
+                forward = self.part.forward(x, weight)
                 total, parts = self.objective(forward, progress)
             total.sum().backward()
         elif measure:
@@ -83,6 +92,7 @@ class Run:
                 total, parts = self.objective(forward, progress)
         else:  # a loss that is not finite has no finite gradient
             total, parts = None, {}
+        self.part.share_gradients(self.step, x, weight)
         norm = self._move(x, total)
         for p in self.parameters.values():
             p.grad = None
@@ -103,8 +113,9 @@ class Run:
         if self.row_step.applies:
             return self.row_step(factor, verdict)
         self.sae.constrain_gradients()
-        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
-        norm = clip_by_member(gradients, self.clip)
+        gradients = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
+        norm = self.part.norm(gradients)
+        scale_by_member(list(gradients.values()), norm, self.clip)
         self.adam.step(factor, verdict(norm))
         self.sae.constrain()
         return norm
@@ -192,12 +203,16 @@ class Run:
         error = (forward.x - forward.x_hat).square().sum(-1)
         padding = self.sae.padding
         dead = self.since_fired >= self.config.dead_after
+        dead = dead if padding is None else dead & ~padding
+        l0, count = self.part.total(
+            torch.stack([forward.latents.l0(weight), dead.sum(-1).to(torch.float64)])
+        )
         numbers = {
             "loss": total,
             **(parts if len(parts) > 1 else {}),
             "fvu": forward.average(error) / forward.average(spread),
-            "l0": forward.latents.l0(weight),
-            "dead": (dead if padding is None else dead & ~padding).sum(-1),
+            "l0": l0,
+            "dead": count,
             "gradient_norm": norm,
         }
         table = torch.stack([each.to(torch.float64) for each in numbers.values()]).tolist()
@@ -205,6 +220,7 @@ class Run:
 
     def stop_if_diverged(self, folder: Path | None) -> None:
         """Raise `TrainingDiverged` if any step since the start was refused."""
+        self.part.check()
         bad_input, bad_loss = self.bad_input.tolist(), self.bad_loss.tolist()
         first = min((step for step in bad_input + bad_loss if step >= 0), default=None)
         if first is None:
@@ -213,6 +229,7 @@ class Run:
         if folder is not None:
             self.save(folder)
             where = f" The last good state is saved in '{folder}'."
+        self.part.finish()
         if first in bad_input:
             members = [m for m, step in enumerate(bad_input) if step == first]
             raise TrainingDiverged(
@@ -238,6 +255,10 @@ class Run:
             **{f"adam.{name}": tensor for name, tensor in self.adam.state_dict().items()},
             "run.since_fired": self.since_fired,
         }
+        tensors = self.part.gather(tensors)
+        if not self.part.writes:
+            self.saved = self.step
+            return
         place = self._place_in_stream()
         tensors |= {f"batches.{n}": v for n, v in place.items() if isinstance(v, Tensor)}
         checkpoint.save(
@@ -251,6 +272,7 @@ class Run:
                 "batches": {n: v for n, v in place.items() if not isinstance(v, Tensor)},
             },
         )
+        self.saved = self.step
 
     def _place_in_stream(self) -> dict[str, Any]:
         """Where the stream is, in tensors and in what JSON can hold; empty if it cannot tell."""
@@ -261,7 +283,7 @@ class Run:
         """Continue from the checkpoint in a folder."""
         tensors, state = checkpoint.load(folder)
         checkpoint.check_settings(folder, state["settings"], self._settings())
-        group = checkpoint.by_prefix(tensors)
+        group = checkpoint.by_prefix(self.part.narrow(folder, tensors))
         checkpoint.copy_into(folder, self.sae.state_dict(), group["sae"])
         self.sae.sparsifier.derive()
         checkpoint.copy_into(folder, self.objective.state_dict(), group["objective"])
@@ -271,6 +293,7 @@ class Run:
         self.adam.load_state_dict(adam)
         checkpoint.copy_into(folder, {"since_fired": self.since_fired}, group["run"])
         self.step, self.samples = state["step"], state["samples"]
+        self.saved = self.step
         self.history.records = state["history"]
         load = getattr(self.batches, "load_state_dict", None)
         place = state["batches"] | group.get("batches", {})
@@ -280,6 +303,7 @@ class Run:
             self._skip = self.step
 
     def _settings(self) -> dict[str, Any]:
+        sae, objective = self._whole
         config = dataclasses.asdict(self.config)
         # how often to look does not change what is trained
         for name in ("log_every", "checkpoint_every"):
@@ -288,18 +312,18 @@ class Run:
             {
                 "config": config,
                 "sae": {
-                    "members": self.sae.members,
-                    "widths": self.sae.widths,
-                    "d_in": self.sae.d_in,
-                    "dtype": str(self.sae.W_enc.dtype),
-                    "tied": self.sae.tied,
-                    "frozen": self.sae.frozen,
-                    "decoder_norm": self.sae.decoder_norm,
-                    "subtract_b_dec": self.sae.subtract_b_dec,
-                    "sparsifier": self.sae.sparsifier.name,
-                    **self.sae.sparsifier.settings(),
+                    "members": sae.members,
+                    "widths": sae.widths,
+                    "d_in": sae.d_in,
+                    "dtype": str(sae.W_enc.dtype),
+                    "tied": sae.tied,
+                    "frozen": sae.frozen,
+                    "decoder_norm": sae.decoder_norm,
+                    "subtract_b_dec": sae.subtract_b_dec,
+                    "sparsifier": sae.sparsifier.name,
+                    **sae.sparsifier.settings(),
                 },
-                "objective": self.objective.settings(),
+                "objective": objective.settings(),
             }
         )
 

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from latent_assay.activations import ActivationStore, LanguageModel, harvest
 from latent_assay.activations.contexts import contexts
@@ -152,11 +153,14 @@ def test_interrupted_harvest_ends_as_if_it_had_not(model, tmp_path, monkeypatch,
 
     calls = 0
     capture = LanguageModel.capture
+    plan = importlib.import_module("latent_assay.activations.plan")
+    monkeypatch.setattr(plan, "_WARM_UP", 0.0)
+    n_measured = 1  # pass for the plan
 
     def dying(self, token_ids, mask, hook_points):
         nonlocal calls
         calls += len(token_ids) > 1 and tuple(hook_points) == tuple(names)
-        if calls > after:
+        if calls > after + n_measured:
             raise Killed
         return capture(self, token_ids, mask, hook_points)
 
@@ -301,6 +305,60 @@ def test_number_of_tokens(model, tmp_path, capsys):
     shown = capsys.readouterr().err
     assert f"the text ended after {store.manifest['n_tokens']} of 10,000 tokens" in shown
     assert "token/s" in shown
+
+
+def test_shuffled_shards_hold_the_same_rows(model, tmp_path):
+    settings = {"hook_points": HOOK, "dtype": torch.bfloat16, **SETTINGS}
+    documents = tiny_models.text(15)
+    plain = harvest(model, documents, folder=tmp_path / "a", **settings)[HOOK]
+    mixed = harvest(model, documents, folder=tmp_path / "b", shuffle_seed=5, **settings)[HOOK]
+    assert mixed.dtype == torch.bfloat16
+    assert mixed.n_rows == plain.n_rows
+    ((x, *place),) = plain.in_order(10**4)
+    ((y, *there),) = mixed.in_order(10**4)
+    key, other = (100 * context + position for context, position in (place, there))
+    assert not torch.equal(key, other)
+    order = other.argsort()
+    assert torch.equal(other[order], key)
+    assert torch.equal(y[order], x)
+    assert mixed.mean_norm == pytest.approx(plain.mean_norm)
+    first = mixed.manifest["shards"][0]["n_rows"]
+    assert sorted(other[:first].tolist()) == key[:first].tolist()  # shuffled within each shard
+    again = harvest(model, documents, folder=tmp_path / "c", shuffle_seed=5, **settings)[HOOK]
+    for path in (tmp_path / "b").rglob("*.safetensors"):
+        twin = tmp_path / "c" / path.relative_to(tmp_path / "b")
+        assert path.read_bytes() == twin.read_bytes()
+    train, rest = again.split(0.3)
+    contexts_of = [
+        {int(c) for _, context, _ in part.in_order(99) for c in context} for part in (train, rest)
+    ]
+    assert not contexts_of[0] & contexts_of[1]
+    assert train.n_rows + rest.n_rows == again.n_rows
+    with pytest.raises(ConfigError, match=r"without a whole shard. Harvest more text, in smaller"):
+        again.part(0, first).split(0.3)
+    with pytest.raises(ConfigError, match=r"shuffle_seed is -1"):
+        harvest(model, documents, folder=tmp_path / "d", shuffle_seed=-1, **settings)
+
+
+def test_outliers_are_named_in_the_shards(tmp_path):
+    model = LanguageModel.load(tiny_models.save(tmp_path / "m", "gpt2"))
+    with torch.no_grad():
+        model.module("transformer.wpe").weight[0] += 500.0
+    harvest(model, tiny_models.text(6), hook_points=HOOK, folder=tmp_path / "h", **SETTINGS)
+    tensors = load_file(tmp_path / "h" / HOOK / "shard-00000.safetensors")
+    assert tensors["outlier_position"].tolist() == [0] * len(tensors["outlier_context"])
+    assert tensors["outlier_context"].tolist() == sorted(set(tensors["context"].tolist()))
+
+
+def test_a_foreign_shard_is_made_again(model, tmp_path):
+    settings = {"hook_points": HOOK, **SETTINGS}
+    harvest(model, tiny_models.text(8), folder=tmp_path / "h", **settings)
+    harvest(model, tiny_models.text(8), folder=tmp_path / "x", dtype=torch.float16, **settings)
+    name = f"{HOOK}/shard-00001.safetensors"
+    before = (tmp_path / "h" / name).read_bytes()
+    shutil.copy(tmp_path / "x" / name, tmp_path / "h" / name)
+    harvest(model, tiny_models.text(8), folder=tmp_path / "h", **settings)
+    assert (tmp_path / "h" / name).read_bytes() == before
 
 
 def test_packed_contexts_are_full(model, tmp_path):

@@ -1,16 +1,20 @@
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from latent_assay.activations import ActivationStore, harvest
+from latent_assay.activations import ActivationStore, LanguageModel, harvest
 from latent_assay.errors import ConfigError, DataError, FormatError, ShapeError
 from tests.activations import tiny_models
 
 HOOK = "blocks.1.hook_resid_post"
+DOCUMENTS = tiny_models.text(12)
+SETTINGS = {"context_size": 20, "shard_tokens": 128, "progress": False}
 
 
 @pytest.fixture(scope="module")
@@ -19,13 +23,10 @@ def made(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("harvest") / "h"
     harvest(
         tiny("llama"),
-        tiny_models.text(12),
+        DOCUMENTS,
         hook_points=[HOOK, "blocks.2.hook_mlp_out"],
         folder=folder,
-        context_size=20,
-        shard_tokens=128,
-        skip_norm_outliers=False,
-        progress=False,
+        **SETTINGS,
     )
     return folder
 
@@ -33,8 +34,6 @@ def made(tiny, tmp_path_factory):
 @pytest.fixture
 def copy(made, tmp_path):
     """The same, free to be damaged."""
-    import shutil
-
     return shutil.copytree(made, tmp_path / "copy")
 
 
@@ -177,29 +176,84 @@ def test_corrupted_shard(copy):
         store.check()
     content[:20] = b"\xff" * 20
     shard(copy).write_bytes(content)
-    store = ActivationStore.open(copy, HOOK)
     with pytest.raises(FormatError, match=r"shard-00001.* cannot be read as safetensors"):
-        store.rows(0, store.n_rows)
+        ActivationStore.open(copy, HOOK)
+    shard(copy).write_bytes(bytes(reversed(content)))
+    with pytest.raises(FormatError, match=r"shard-00001.* cannot be read as safetensors"):
+        store.rows(0, store.n_rows)  # damaged since it was opened
 
 
-def test_shard_of_another_width(copy):
+def put(folder, source):
+    """Another harvest's shard 1 in the place of this one's, with the size that is expected."""
+    shutil.copy(shard(source), shard(folder))
+    manifest = json.loads((folder / HOOK / "manifest.json").read_text())
+    manifest["shards"][1]["bytes"] = shard(folder).stat().st_size
+    (folder / HOOK / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dtype": torch.float16}, r"its dtype is 'float16', expected 'float32'"),
+        ({"context_size": 19}, r"its context_size is 19, expected 20"),
+        ({"skip_special_tokens": False}, r"its skip_special_tokens is False, expected True"),
+        ({"skip_norm_outliers": False}, r"its skip_norm_outliers is False, expected True"),
+        ({"shuffle_seed": 3}, r"its shuffle_seed is 3, expected None"),
+        ({"documents": tiny_models.text(19)}, r"its text is '\w+', expected '\w+'"),
+        ({"retrained": True}, r"its model is '\w+', expected '\w+'"),
+    ],
+)
+def test_shard_of_another_harvest_is_named_and_refused(copy, tiny, tmp_path, change, message):
+    model = tiny("llama")
+    settings = {"documents": DOCUMENTS, "hook_points": [HOOK], **SETTINGS} | change
+    if settings.pop("retrained", False):
+        model = LanguageModel.load(tiny_models.save(tmp_path / "other", "llama"))
+        with torch.no_grad():
+            model.module("model.embed_tokens").weight.mul_(1.01)
+    harvest(model, folder=tmp_path / "theirs", **settings)
+    put(copy, tmp_path / "theirs")
+    with pytest.raises(FormatError, match=rf"shard-00001.*of another harvest: {message}.*Delete"):
+        ActivationStore.open(copy, HOOK)
+
+
+def test_shard_of_another_hook_point(copy):
+    other = copy / "blocks.2.hook_mlp_out" / shard(copy).name
+    shutil.copy(other, shard(copy))
+    with pytest.raises(FormatError, match=r"shard-00001"):
+        ActivationStore.open(copy, HOOK)
+
+
+def test_shard_of_another_type_or_shape(copy):
+    """The facts agree, but not the numbers."""
     tensors = load_file(shard(copy))
-    n, size = len(tensors["activations"]), shard(copy).stat().st_size
-    tensors["activations"] = torch.zeros(n * 2, 8)
-    save_file(tensors, shard(copy), {"padding": "x" * 200})
-    text = json.loads((copy / HOOK / "manifest.json").read_text())
-    text["shards"][1]["bytes"] = shard(copy).stat().st_size
-    (copy / HOOK / "manifest.json").write_text(json.dumps(text))
-    assert size
-    with pytest.raises(FormatError, match=rf"has shape \[{2 * n}, 8\]; expected \[{n}, 16\]"):
-        ActivationStore.open(copy, HOOK).rows(0, 400)
+    with safe_open(shard(copy), "pt") as file:
+        facts = file.metadata()
+    n = len(tensors["activations"])
+    for x, message in (
+        (torch.zeros(n, 8), rf"type F32 and shape \[{n}, 8\]; expected F32 and \[{n}, 16\]"),
+        (torch.zeros(n, 16).bfloat16(), r"type BF16 and shape"),
+    ):
+        save_file(tensors | {"activations": x}, copy / "new", facts)
+        shutil.move(copy / "new", shard(copy))
+        manifest = json.loads((copy / HOOK / "manifest.json").read_text())
+        manifest["shards"][1]["bytes"] = shard(copy).stat().st_size
+        (copy / HOOK / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(FormatError, match=rf"shard-00001.*{message}"):
+            ActivationStore.open(copy, HOOK)
+
+
+def test_store_of_another_model_is_refused(made, tiny):
+    fingerprint = tiny("llama").fingerprint
+    assert ActivationStore.open(made, HOOK, model=fingerprint).n_rows
+    with pytest.raises(DataError, match=r"read from another model: from `llama` with fingerprint"):
+        ActivationStore.open(made, HOOK, model=tiny("neox").fingerprint)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda m: m.update(complete=False), "was not finished. Run the same harvest again"),
-        (lambda m: m.update(version=99), "is of format version 99; this release reads 1"),
+        (lambda m: m.update(version=99), "is of format version 99; this release reads 2"),
         (lambda m: m.update(format="other"), "is not the manifest of a harvest"),
         (lambda m: m.pop("folders"), "lacks folders"),
     ],

@@ -4,7 +4,6 @@ import json
 import math
 from pathlib import Path
 
-import jaxtyping
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -25,12 +24,6 @@ from latent_assay.sparsifiers import (
 )
 
 D, W = 4, 6
-
-
-@pytest.fixture(autouse=True)
-def as_a_user(monkeypatch):
-    """Without the shape checker, whose errors would hide ours."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -102,7 +95,7 @@ def saved(tmp_path) -> Path:
         ("jumprelu", "jumprelu"),
         ("batchtopk", "jumprelu"),
         ("topk", "topk"),
-        ("identity", "latent_assay_identity"),
+        ("identity", "abstopk"),
     ],
 )
 def test_the_layout(kind, architecture, tmp_path):
@@ -118,10 +111,9 @@ def test_the_layout(kind, architecture, tmp_path):
     assert config["normalize_activations"] == "none"
     assert config["apply_b_dec_to_input"] is True
     assert config["metadata"]["model_name"] == "m"
-    assert ("k" in config) == (kind == "topk")
-    if kind == "topk":
-        assert config["k"] == 2
-        assert config["rescale_acts_by_decoder_norm"] is False
+    k = {"topk": 2, "identity": W}  # of as many as there are, all fire, with their signs
+    assert config.get("k") == k.get(kind)
+    assert config.get("rescale_acts_by_decoder_norm", False) is False
     tensors = load_file(tmp_path / "sae" / "sae_weights.safetensors")
     shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
     thresholds = {"threshold": [W]} if architecture == "jumprelu" else {}
@@ -233,7 +225,9 @@ def test_metadata(tmp_path):
     save(make(), tmp_path / "sae", metadata)
     (config,) = read_config(tmp_path / "sae")
     own = config["metadata"].pop("latent_assay")
-    assert config["metadata"] == metadata | {"seeds": [0, 1], "odd": "nan"}
+    # without a version of its own from 6 on, SAELens would drop all this
+    versions = {"sae_lens_version": "6.0.0", "sae_lens_training_version": None}
+    assert config["metadata"] == versions | metadata | {"seeds": [0, 1], "odd": "nan"}
     assert own == {"tied": False, "frozen": [], "decoder_norm": "free", "sparsifier": {}}
 
 
@@ -298,15 +292,15 @@ def test_a_place_that_cannot_be_written(tmp_path):
 
 def test_what_does_not_read_back_is_not_kept(saved, monkeypatch):
     """The last line of defence: compare before replacing."""
-    import latent_assay.formats.saelens as saelens
+    from latent_assay.formats.saelens import writer
 
     before = (saved / "sae_weights.safetensors").read_bytes()
-    write = saelens.write_tensors
+    write = writer.write_tensors
 
     def wrong(target: Path, tensors: dict[str, Tensor]) -> None:
         write(target, tensors | {"b_enc": tensors["b_enc"] + 1})
 
-    monkeypatch.setattr(saelens, "write_tensors", wrong)
+    monkeypatch.setattr(writer, "write_tensors", wrong)
     with pytest.raises(
         FormatError, match="does not reproduce the one in memory, so nothing was wr"
     ):
@@ -419,17 +413,31 @@ def test_no_sae_there(content, found, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"architecture": "gated"}, r"architecture 'gated'; Latent Assay reads standard, jumprelu"),
+        (
+            {"architecture": "crosscoder"},
+            "architecture 'crosscoder'; Latent Assay reads standard, ju",
+        ),
+        ({"architecture": "gated"}, "lacks b_gate, b_mag, r_mag; it has"),
+        (
+            {"architecture": "matching_pursuit"},
+            "architecture 'matching_pursuit'.*cannot be represented: its encoder is a loop",
+        ),
+        ({"architecture": "temporal"}, "'temporal'.*cannot be represented.*through attention"),
+        ({"architecture": "skip_transcoder"}, "cannot be represented: a transcoder reads one"),
         ({"architecture": ...}, "architecture None"),
         ({"architecture": ["topk"]}, r"architecture \['topk'\]"),
         (
             {"normalize_activations": "expected_average_only_in"},
             "normalize_activations = 'expected_average_only_in'; expected 'none', as an SAE must",
         ),
-        ({"reshape_activations": "hook_z"}, "reshape_activations = 'hook_z'"),
+        ({"normalize_activations": "layer_norm"}, "each sample is divided by its own deviation"),
+        ({"normalize_activations": "constant_norm_rescale"}, "divided by its own length"),
+        ({"normalize_activations": "covariance_whitening"}, "which is not beside it"),
+        ({"normalize_activations": [1]}, "no version of SAELens knows it"),
+        ({"reshape_activations": "hook_q"}, "reshape_activations = 'hook_q'; expected 'none' or"),
+        ({"apply_b_dec_to_input": "yes"}, "apply_b_dec_to_input = 'yes'; expected true or false"),
         ({"activation_fn": "topk"}, "with activation function 'topk'; expected 'relu'"),
         ({"activation_fn_str": "tanh-relu"}, "activation function 'tanh-relu'"),
-        ({"finetuning_scaling_factor": True}, "scales latent activations after the fact"),
         ({"d_in": 5}, r"`W_dec` in .* has shape \[6, 4\], but cfg\.json says d_in 5 and d_sae 6"),
         ({"d_sae": ...}, "d_sae None, which asks for"),
         (
@@ -439,6 +447,10 @@ def test_no_sae_there(content, found, tmp_path):
         ({"architecture": "topk"}, "has k = None; expected a whole number from 1 to 6"),
         ({"architecture": "topk", "k": 7}, "has k = 7"),
         ({"architecture": "topk", "k": 10**400}, "has k = 1000"),
+        (
+            {"architecture": "topk", "k": 2, "rescale_acts_by_decoder_norm": 1},
+            "rescale_acts_by_decoder_norm = 1; expected true or false",
+        ),
         ({"architecture": "topk", "k": True}, "has k = True"),
         ({"architecture": "jumprelu"}, "lacks threshold; it has"),
         (
@@ -554,7 +566,18 @@ def test_describe(tmp_path):
     save(sae, tmp_path / "sae", {"model_name": "m", "text": None})
     found = describe(tmp_path / "sae")
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert found["architecture"] == "topk"
+    assert (found["format"], found["architecture"], found["sparsifier"]) == (
+        "SAELens",
+        "topk",
+        "topk",
+    )
+    assert (found["model"], found["hook point"]) == ("m", "not named")
+    assert (found["normalisation"], found["dtype"], found["dtype in file"]) == (
+        "none",
+        "float32",
+        "float32",
+    )
+    assert found["golden vectors"] == "none"
     assert (found["d_in"], found["width"], found["members"], found["k"]) == (D, [W, 3], 2, 2)
     assert found["origin"] == {"model_name": "m"}
     # padding is no row

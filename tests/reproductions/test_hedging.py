@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from latent_assay.errors import ConfigError, ShapeError
+from latent_assay.metrics import hedging_degree
 from latent_assay.reproductions.hedging import (
     ENTRIES,
     balance,
@@ -16,7 +17,6 @@ from latent_assay.reproductions.hedging import (
 )
 from latent_assay.reproductions.hedging.every_member import every
 from latent_assay.reproductions.hedging.member_worlds import MemberWorlds
-from latent_assay.reproductions.hedging_degree import hedging_degree
 from latent_assay.sae import SAE
 from latent_assay.sparsifiers import ReLU
 from latent_assay.worlds import presets

@@ -7,16 +7,16 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
-from torch.nn import functional as F
 
+from latent_assay.extension import extend
 from latent_assay.initialisation import Initialisation, from_features, tied_random
 from latent_assay.losses import AuxK, Objective, SquaredError
+from latent_assay.metrics.hedging_degree import HedgingDegree, hedging_degree
 from latent_assay.plots import Band, Bins
 from latent_assay.report import Cell, Column, Curve, Histogram, MetricsTable, Row, TrainingCurves
 from latent_assay.reproductions.curves import line, member_band
 from latent_assay.reproductions.entry import Check, Entry, Result
 from latent_assay.reproductions.experiment import SEEDS, decoder_map
-from latent_assay.reproductions.hedging_degree import HedgingDegree, hedging_degree
 from latent_assay.sae import SAE, stack
 from latent_assay.sparsifiers import BatchTopK
 from latent_assay.training import TrainingConfig, fit
@@ -108,19 +108,8 @@ def new_sae(world: World, width: int, init: Initialisation, seeds: Sequence[int]
 
 def extended(sae: SAE) -> SAE:
     """The same SAE with short random latents added, the encoder equal to the decoder."""
-    init = tied_random(0.1)
-    drawn = [
-        init(torch.Generator().manual_seed(500 + member), NEW, sae.d_in)[0]
-        for member in range(sae.members)
-    ]
-    rows = torch.stack(drawn).to(sae.W_dec.dtype)
-    return SAE(
-        torch.cat([sae.W_enc.detach(), rows], dim=1),
-        torch.cat([sae.W_dec.detach(), rows], dim=1),
-        b_enc=F.pad(sae.b_enc.detach(), [0, NEW]),
-        b_dec=sae.b_dec.detach().clone(),
-        sparsifier=sae.sparsifier.take(range(sae.members), sae.width),
-    )
+    generators = [torch.Generator().manual_seed(500 + member) for member in range(sae.members)]
+    return extend(sae, NEW, generators)
 
 
 def train(sae: SAE, world: World, steps: int, *, batch_size: int, seed: int) -> None:

@@ -1,0 +1,46 @@
+"""We load what dictionary_learning trains and saves."""
+
+import pytest
+
+from latent_assay import formats
+
+from .agreement import ours_as_expected
+from .environments import run
+
+pytestmark = pytest.mark.interop
+
+CLASSES = {
+    "StandardTrainer": "AutoEncoder",
+    "StandardTrainerAprilUpdate": "AutoEncoder",
+    "PAnnealTrainer": "AutoEncoder",
+    "GatedSAETrainer": "GatedAutoEncoder",
+    "GatedAnnealTrainer": "GatedAutoEncoder",
+    "JumpReluTrainer": "JumpReluAutoEncoder",
+    "TopKTrainer": "AutoEncoderTopK",
+    "BatchTopKTrainer": "BatchTopKSAE",
+    "MatryoshkaBatchTopKTrainer": "MatryoshkaBatchTopKSAE",
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dictionary_learning")
+    run("dictionary-learning", "make", folder)
+    return folder
+
+
+@pytest.mark.parametrize("trainer", CLASSES)
+def test_we_load_what_each_trainer_saves(trainer, made):
+    place = made / trainer / "trainer_0"
+    (reading,) = formats.read(place)
+    assert ours_as_expected(reading.sae, place) is None
+    assert reading.architecture == CLASSES[trainer]
+    assert reading.model == "EleutherAI/pythia-70m-deduped"
+    # a checkpoint, whose configuration lies one folder up
+    (checkpoint,) = formats.read(place / "checkpoints" / "ae_2.pt")
+    assert checkpoint.architecture == CLASSES[trainer]
+
+
+def test_the_class_that_no_trainer_makes(made):
+    (reading,) = formats.read(made / "AutoEncoderNew")
+    assert ours_as_expected(reading.sae, made / "AutoEncoderNew") is None
