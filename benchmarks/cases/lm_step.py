@@ -47,7 +47,8 @@ def measure(bench: Bench) -> Section:
         note=(
             "Everything from encoding to Adam, AuxK on a twentieth of the latents included; ours "
             "also with a hundredth, as AuxK keeps few latents dead. The products of AuxK with a "
-            "twentieth cost a quarter of an encoder product by themselves. The floor is one encoder product, measured between our steps. Of SAELens' own switches "
+            "twentieth cost a quarter of an encoder product by themselves. The floor "
+            "is one encoder product, measured between our steps. Of SAELens' own switches "
             "(compiled or not, sparse or dense) the fastest is used; sparsify runs its default "
             "optimiser, which keeps less state than Adam."
         ),
