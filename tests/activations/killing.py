@@ -100,7 +100,7 @@ def main(kind: str, folder: Path, n_kills: int, seed: int) -> None:
     expected = content(folder / "whole")
     moments = random.Random(seed)
     trials = []
-    while sum(not each["finished"] for each in trials) < n_kills and len(trials) < 2 * n_kills:
+    while sum(not each["finished"] for each in trials) < n_kills and len(trials) < 6 * n_kills:
         place = folder / str(len(trials))
         result = trial(run, model, place, moments.uniform(0.0, duration))
         trials.append(result | {"equal": content(place) == expected})

@@ -21,12 +21,12 @@ from .launching import ROOT, launch
         (3, 1, "kill", "gives no sign of life: it was killed or stopped"),
         (2, 1, "raise", "ended with: RuntimeError: the disk is on fire"),
         (2, 1, "stop", "gives no sign of life: it was killed or stopped"),
-        (2, 1, "hang", "is alive but did not come to an exchange within 4 s"),
+        (2, 1, "hang", "is alive but did not come to an exchange within 12 s"),
         (2, 0, "kill", "the store that all ranks meet at gives no answer"),
     ],
 )
 def test_the_others_name_it(tmp_path, ranks, rank, how, says):
-    ended = launch(ranks, "losing", tmp_path, rank=rank, step=45, how=how, patience=4.0)
+    ended = launch(ranks, "losing", tmp_path, rank=rank, step=45, how=how, patience=12.0)
     for other in {*range(ranks)} - {rank}:
         assert ended[other].status == 3, ended[other].said
         said = ended[other].said

@@ -286,7 +286,7 @@ def main() -> None:
     job, folder, arguments = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
     patience = arguments.pop("patience", 60.0)
     try:
-        with Ranks.join(device="cpu", patience=patience, beat=0.2, silence=2.0) as ranks:
+        with Ranks.join(device="cpu", patience=patience, beat=0.2, silence=6.0) as ranks:
             globals()[job](ranks, folder, **arguments)
     except AssayError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
