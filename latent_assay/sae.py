@@ -216,10 +216,8 @@ class SAE(nn.Module):
         bias = self.encoder_bias().unsqueeze(1)
         if not again or x.device.type != "cpu":
             return torch.baddbmm(bias, x, self.W_enc.mT)
-        # the bias as one more dimension spares a pass over a matrix as large as the result
         out = self._workspace.room((self.members, x.shape[1], self.width), self.W_enc)
-        one = x.new_ones(1).expand(*x.shape[:-1], 1)
-        return torch.bmm(torch.cat([x, one], -1), torch.cat([self.W_enc, bias.mT], -1).mT, out=out)
+        return torch.baddbmm(bias, x, self.W_enc.mT, out=out)
 
     def encoder_bias(self) -> Float[Tensor, "member latent"]:
         r"""$b_{enc} - W_{enc} b_{dec}$, what remains when the encoder is written for raw $x$."""

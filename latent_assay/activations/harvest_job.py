@@ -211,8 +211,10 @@ class HarvestJob:
             }
             write_json(self.folder / self.folders[name] / "manifest.json", manifest)
         write_json(self.folder / "manifest.json", self._manifest(complete=True))
-        for draft in self.folder.rglob(".*.part"):
-            draft.unlink()  # left behind where a harvest was killed
+        # left behind where a harvest was killed: our drafts, and those that safetensors makes of them
+        for pattern in (".*.part", ".tmp*"):
+            for draft in self.folder.rglob(pattern):
+                draft.unlink()
 
     def _compute(
         self,

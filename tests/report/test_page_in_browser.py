@@ -197,6 +197,8 @@ def test_keyboard_and_neighbours(visit, report):
     assert heading(page) == "Latent 299"
     page.click(".near a >> nth=0")
     nearest = report.sections[-1].saes[0].nearest[299, 0]
+    page.wait_for_function(f"location.hash.endsWith('latent={nearest}')")
+    page.wait_for_timeout(50)  # the hash changes first, what is shown follows it
     assert heading(page) == f"Latent {nearest}"
     page.go_back()
     until(lambda: heading(page) == "Latent 299")
