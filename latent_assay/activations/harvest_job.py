@@ -211,7 +211,7 @@ class HarvestJob:
             }
             write_json(self.folder / self.folders[name] / "manifest.json", manifest)
         write_json(self.folder / "manifest.json", self._manifest(complete=True))
-        # left behind where a harvest was killed: our drafts, and those that safetensors makes of them
+        # left behind where a harvest was killed: our drafts, and those that safetensors makes
         for pattern in (".*.part", ".tmp*"):
             for draft in self.folder.rglob(pattern):
                 draft.unlink()
