@@ -111,17 +111,22 @@ class Heartbeat:
         **Arguments:**
         - `waited`: how long an exchange waits for a rank.
         """
-        start = time.monotonic()
-        enough = start + 5 * self.interval
+        # What a rank said before it was lost may be read only now; so only signs that are new after
+        # a second look, which surely began after the exchange had failed, tell that it lives.
+        looks = [time.monotonic()]
+        enough = looks[0] + 5 * self.interval
         while time.monotonic() < enough:
             self._wake.set()
             ended = self._ended(among=range(self.number))
             if ended is not None:
                 return ended
             time.sleep(self.interval / 4)
-        if self._looked < start:
+            if len(looks) < 3 and self._looked > looks[-1]:
+                looks.append(self._looked)
+                enough = looks[-1] + 5 * self.interval
+        if len(looks) < 3:
             return _unreachable()
-        silent = [rank for rank, (_, last) in self._others() if last < start]
+        silent = [rank for rank, (_, last) in self._others() if last <= looks[-1]]
         if silent:
             return Verdict(ranks=tuple(silent), how=self._silence(silent[0]))
         behind = [
