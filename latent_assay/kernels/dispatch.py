@@ -1,4 +1,4 @@
-"""Which path runs: dense products or sparse ones.
+"""Which path runs: dense products, sparse ones, or gradients by hand from inner products.
 
 The crossover was measured on CPU (d_in 50 to 768, widths 50 to 16,384, batches 500 to 4,096):
 sparse products cost a fixed 1 to 2 ms per step for sorting indices and then about 40 times more
