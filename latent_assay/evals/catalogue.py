@@ -1,0 +1,154 @@
+"""Every evaluation by name: its version, its metrics, which direction of each is better.
+
+A metric may come in several settings, such as the number of latents that a probe may use; a key is
+then the metric's name, `@`, and the setting: `accuracy@5`. When the definition of an evaluation
+changes in any way that changes a number, its `version` goes up.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from latent_assay.errors import ConfigError, did_you_mean
+from latent_assay.metrics.registry import METRICS, Direction, Metric
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What an evaluation is called and what it yields."""
+
+    name: str
+    """The word for it in results, files and on the command line."""
+    title: str
+    """The same for readers."""
+    metrics: Mapping[str, Metric]
+    """Its metrics by name."""
+    headline: str | None
+    """Key of the number that stands for it in an overview; None if no number of it may."""
+    caveat: str = ""
+    """What a reader must know before trusting it; empty if nothing is known against it."""
+    version: int = 1
+    """Raised whenever a number changes its meaning."""
+
+    def metric(self, key: str) -> Metric:
+        """The metric behind a key, with or without a setting.
+
+        **Raises:** `ConfigError` if this evaluation has no such metric.
+
+        >>> evaluation("sparse_probing").metric("accuracy@5").direction
+        'higher'
+        """
+        name = key.partition("@")[0]
+        if name not in self.metrics:
+            raise ConfigError(
+                f"the evaluation `{self.name}` has no metric `{name}`; expected one of "
+                f"{', '.join(self.metrics)}.{did_you_mean(name, self.metrics)}"
+            )
+        return self.metrics[name]
+
+
+def _metrics(*rows: tuple[str, Direction, str] | Metric) -> Mapping[str, Metric]:
+    metrics = [
+        row
+        if isinstance(row, Metric)
+        else Metric(name=row[0], direction=row[1], unit="1", definition=row[2])
+        for row in rows
+    ]
+    return MappingProxyType({metric.name: metric for metric in metrics})
+
+
+def _probing(of: str) -> list[tuple[str, Direction, str]]:
+    """Metrics of k-sparse probes, chosen by the normalised and by the published rule."""
+    return [
+        (
+            f"{score}{rule}",
+            "higher",
+            f"{meaning} on held-out {of}, mean over tasks, of logistic regression on the k latents "
+            f"{choice}",
+        )
+        for rule, choice in (
+            ("", "with the largest difference of class means in units of their own spread."),
+            ("_raw", "with the largest difference of class means, as published."),
+        )
+        for score, meaning in (
+            ("accuracy", "Accuracy"),
+            ("auc", "Area under the ROC curve"),
+            ("f1", "F1"),
+        )
+    ]
+
+
+EVALUATIONS: Mapping[str, Evaluation] = MappingProxyType(
+    {
+        each.name: each
+        for each in [
+            Evaluation(
+                name="core",
+                title="Core metrics",
+                headline="explained_variance",
+                metrics=_metrics(
+                    *(
+                        METRICS[name]
+                        for name in (
+                            "explained_variance",
+                            "fvu",
+                            "mse",
+                            "cosine",
+                            "shrinkage",
+                            "relative_reconstruction_bias",
+                            "l0",
+                            "l1",
+                            "frac_alive",
+                        )
+                    ),
+                    (
+                        "loss_recovered",
+                        "higher",
+                        "Share of the cross-entropy lost by zero ablation that reconstructions "
+                        "recover.",
+                    ),
+                    (
+                        "kl_recovered",
+                        "higher",
+                        "1 minus the KL divergence of the spliced model over that of the "
+                        "zero-ablated one.",
+                    ),
+                ),
+            ),
+            Evaluation(
+                name="sparse_probing",
+                title="Sparse probing",
+                headline="auc@1",
+                metrics=_metrics(*_probing("texts")),
+            ),
+            Evaluation(
+                name="parts_of_speech",
+                title="Parts of speech",
+                headline="auc@1",
+                metrics=_metrics(*_probing("tokens")),
+            ),
+        ]
+    }
+)
+"""All evaluations by name, in the order in which tables show them."""
+
+
+def evaluation(name: str) -> Evaluation:
+    """The evaluation of a name.
+
+    **Raises:** `ConfigError` if there is none, naming the nearest.
+    """
+    if name not in EVALUATIONS:
+        raise ConfigError(
+            f"there is no evaluation `{name}`; expected one of {', '.join(EVALUATIONS)}."
+            f"{did_you_mean(name, EVALUATIONS)}"
+        )
+    return EVALUATIONS[name]
+
+
+def ordered(names: Iterable[str]) -> list[str]:
+    """Names in the order of the catalogue.
+
+    **Raises:** `ConfigError` for a name that is not in it.
+    """
+    return sorted(names, key=lambda name: list(EVALUATIONS).index(evaluation(name).name))
