@@ -188,6 +188,23 @@ def test_k_survives_a_change_of_type(dtype):
 # ---------------------------------------------------------------- BatchTopK
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_k_and_threshold_of_batchtopk_survive_a_change_of_type(dtype):
+    sparsifier = BatchTopK((32.55, 257.1))
+    sparsifier(draw(2, 8, 300))
+    before = sparsifier.threshold.clone()
+    changed = sparsifier.to(dtype)
+    assert changed.k.tolist() == [32.55, 257.1]
+    assert changed.expected_l0 == 257.1
+    assert changed.threshold.dtype == torch.float64
+    assert torch.equal(changed.threshold, before)
+    # and it goes on in the new type
+    pre = draw(2, 64, 300).to(dtype)
+    assert changed(pre).dtype == dtype
+    assert changed.eval()(pre).dtype == dtype
+    assert changed.to("meta").threshold.is_meta  # the device is followed
+
+
 def fire_in_training(k: float, pre: Tensor, weight: Tensor | None = None, members: int = 1):
     return BatchTopK(k, members)(pre, weight)
 

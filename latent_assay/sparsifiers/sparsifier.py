@@ -1,7 +1,7 @@
 """What every sparsifier has in common."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any, ClassVar
 
@@ -141,6 +141,16 @@ class Sparsifier(nn.Module, ABC):
 
     def derive(self) -> None:
         """Recompute whatever was derived from the tensors; called when they are replaced."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Sparsifier":
+        """Buffers follow to another device but keep their type: k = 257 has no bfloat16."""
+        before = dict(self.named_buffers(recurse=False))
+        super()._apply(fn, recurse)
+        for name, buffer in before.items():
+            after = getattr(self, name)
+            if after.dtype != buffer.dtype:
+                setattr(self, name, buffer.to(after.device))
+        return self
 
     def _own(self) -> list[Tensor]:
         return [*self.parameters(), *self.buffers()]

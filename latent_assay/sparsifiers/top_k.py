@@ -33,7 +33,6 @@ class TopK(Sparsifier):
             raise ConfigError(
                 f"k of TopK must be whole, got {values.tolist()}; BatchTopK may vary."
             )
-        # whole numbers, which `.to(torch.bfloat16)` leaves alone
         self.register_buffer("k", values.to(torch.int64))
         self.k: Int[Tensor, " member"]
         self.derive()

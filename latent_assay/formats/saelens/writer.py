@@ -26,6 +26,11 @@ _ARCHITECTURES = {
     "topk": "topk",
     "identity": "abstopk",
 }
+_UNWRITABLE = {
+    "groupmax": "None of them does the same: the largest of each group of latents fires, which "
+    "neither a threshold for each latent nor a number of the largest of all can say. Keep "
+    "sparsify's own file, which `load` reads; or continue training as TopK with the same k."
+}
 
 
 def save(sae: SAE, folder: str | os.PathLike[str], metadata: dict[str, Any] | None = None) -> None:
@@ -60,11 +65,12 @@ def member_folder(folder: Path, number: int, members: int) -> Path:
 
 def representable(sae: SAE) -> None:
     """Raise `FormatError` unless the layout has a word for the sparsifier."""
-    if sae.sparsifier.name not in _ARCHITECTURES:
+    name = sae.sparsifier.name
+    if name not in _ARCHITECTURES:
+        why = _UNWRITABLE.get(name, "Let its `exported` return one of them that does the same.")
         raise FormatError(
-            f"the layout has no word for the sparsifier {type(sae.sparsifier).__name__}; it "
-            "knows ReLU, JumpReLU, TopK, BatchTopK and Identity. Let its `exported` return one of "
-            "them that does the same."
+            f"the SAELens layout has no word for the sparsifier {type(sae.sparsifier).__name__}; "
+            f"it knows ReLU, JumpReLU, TopK, BatchTopK and Identity. {why}"
         )
 
 
