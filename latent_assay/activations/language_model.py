@@ -15,9 +15,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from latent_assay.activations.hook_points import Block, Site, blocks
+from latent_assay.activations.hooks import replacing, watching
 from latent_assay.activations.loading import display_name, load_pretrained, predicts_next_token
 from latent_assay.activations.verification import HookCheck, verify
-from latent_assay.errors import ConfigError, HookError, ShapeError, did_you_mean
+from latent_assay.errors import ConfigError, HookError, did_you_mean
 
 _SAMPLES_PER_TENSOR = 64
 _NO_LIMIT = 10**9
@@ -259,7 +260,7 @@ class LanguageModel:
             if len(read) == len(wanted):
                 raise _DeepestReached
 
-        with self._lock, self._watching(wanted, keep), suppress(_DeepestReached):
+        with self._lock, watching(self._modules, wanted, keep), suppress(_DeepestReached):
             self._forward(token_ids, attention_mask)
         for name, site in sites.items():
             if site not in read:
@@ -290,36 +291,8 @@ class LanguageModel:
         function changes the shape.
         """
         site = self.site(hook_point)
-        module = self._modules[site.module]
-
-        def substitute(tensor: Tensor) -> Tensor:
-            new = function(tensor)
-            if new.shape != tensor.shape:
-                raise ShapeError(
-                    f"what replaces `{hook_point}` has shape {list(new.shape)}; expected "
-                    f"{list(tensor.shape)}, the shape of what it replaces."
-                )
-            return new.to(tensor)
-
-        def after(_: nn.Module, __: Any, output: Any) -> Any:
-            new = substitute(_first(output, hook_point))
-            return new if isinstance(output, Tensor) else (new, *output[1:])
-
-        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if args:
-                return (substitute(_first(args, hook_point)), *args[1:]), kwargs
-            key = _first_tensor_keyword(kwargs, hook_point)
-            return args, kwargs | {key: substitute(kwargs[key])}
-
-        with self._lock:
-            if site.side == "output":
-                handle = module.register_forward_hook(after)
-            else:
-                handle = module.register_forward_pre_hook(before, with_kwargs=True)
-            try:
-                yield
-            finally:
-                handle.remove()
+        with self._lock, replacing(self._modules[site.module], site, hook_point, function):
+            yield
 
     @torch.no_grad()
     def logits(
@@ -373,49 +346,3 @@ class LanguageModel:
                 attention_mask=attention_mask.to(self.device, torch.int64),
                 **options,
             )
-
-    @contextmanager
-    def _watching(self, sites: set[Site], found: Callable[[Site, Tensor], None]) -> Iterator[None]:
-        """Within the block, `found(site, tensor)` is called whenever a site's tensor appears."""
-
-        def after(site: Site) -> Callable[..., None]:
-            return lambda _, __, output: found(site, _first(output, str(site)))
-
-        def before(site: Site) -> Callable[..., None]:
-            def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-                value = args if args else kwargs[_first_tensor_keyword(kwargs, str(site))]
-                found(site, _first(value, str(site)))
-
-            return hook
-
-        handles = []
-        try:
-            for site in sites:
-                module = self._modules[site.module]
-                handles.append(
-                    module.register_forward_hook(after(site))
-                    if site.side == "output"
-                    else module.register_forward_pre_hook(before(site), with_kwargs=True)
-                )
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-
-def _first(value: Any, hook_point: str) -> Tensor:
-    """The tensor itself, or the first element of a tuple or list of outputs."""
-    first = value[0] if isinstance(value, tuple | list) and value else value
-    if isinstance(first, Tensor):
-        return first
-    raise HookError(
-        f"`{hook_point}` gives a {type(first).__name__}; expected a tensor, or a tuple whose first "
-        "element is one. Choose a module inside it."
-    )
-
-
-def _first_tensor_keyword(kwargs: dict[str, Any], hook_point: str) -> str:
-    for key in ("hidden_states", *kwargs):
-        if isinstance(kwargs.get(key), Tensor):
-            return key
-    raise HookError(f"`{hook_point}` is called without any tensor. Choose another module.")

@@ -1,7 +1,6 @@
 """Documents from wherever text is kept: files, folders, data sets, Python itself."""
 
 import hashlib
-import json
 import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -12,16 +11,17 @@ from typing import Any
 from latent_assay.activations.contexts import TokenRow
 from latent_assay.activations.cpython import cpython_documentation
 from latent_assay.activations.file_hash import update_with_files
+from latent_assay.activations.json_lines import JSON_LINES, documents_of_json_lines
 from latent_assay.activations.tables import TABLES, rows_of_table
+from latent_assay.activations.text_files import (
+    TEXT_SUFFIXES,
+    documents_of_file,
+    files_of_folder,
+)
 from latent_assay.activations.token_rows import token_row
 from latent_assay.errors import DataError, did_you_mean, require
 
-_TEXT_SUFFIXES = (".txt", ".md", ".rst", ".py")
-_JSON_LINES = (".jsonl", ".ndjson")
 _PURPOSE = "reading a data set"
-
-_CHARACTERS_PER_DOCUMENT = 2**16
-"""A text file is cut at the first empty line behind this many characters, to bound memory."""
 
 TextInput = Any
 """What `documents` takes: `TextSource`, str, Path, iterable of strings, or `datasets` object."""
@@ -211,10 +211,10 @@ def text_source(
         return TextSource(kind=kind, location=location, **settings)
     if path.is_file():
         kind = "table" if path.suffix in TABLES else "file"
-        kind = "json lines" if path.suffix in _JSON_LINES else kind
+        kind = "json lines" if path.suffix in JSON_LINES else kind
         return TextSource(kind=kind, location=location, **settings)
     name = str(source)
-    if isinstance(source, Path) or path.suffix in (*_TEXT_SUFFIXES, *_JSON_LINES, *TABLES):
+    if isinstance(source, Path) or path.suffix in (*TEXT_SUFFIXES, *JSON_LINES, *TABLES):
         raise DataError(f"there is no file or folder '{name}'. Check the path.{_beside(path)}")
     if name.count("/") > 1 or name.startswith((".", "/", "~")) or any(c.isspace() for c in name):
         raise DataError(
@@ -233,81 +233,9 @@ def _beside(path: Path) -> str:
 # --- readers, one per kind ------------------------------------------------------------------------
 
 
-def _read_file(source: TextSource) -> Iterator[str]:
-    return _documents_of_file(Path(source.location))
-
-
-def _documents_of_file(path: Path) -> Iterator[str]:
-    lines: list[str] = []
-    size = 0
-    try:
-        with path.open(encoding="utf-8") as file:
-            for line in file:
-                lines.append(line)
-                size += len(line)
-                if size >= _CHARACTERS_PER_DOCUMENT and (
-                    not line.strip() or size >= 2 * _CHARACTERS_PER_DOCUMENT
-                ):
-                    yield "".join(lines)
-                    lines, size = [], 0
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"'{path}' is not UTF-8 text: {error.reason} (byte 0x{error.object[error.start]:02x}). "
-            "Convert it to UTF-8, or leave it out."
-        ) from error
-    except OSError as error:
-        raise DataError(f"'{path}' cannot be read: {error.strerror}. Check its rights.") from error
-    yield "".join(lines)
-
-
-def _files_of_folder(folder: Path) -> list[Path]:
-    files = sorted(
-        (path for path in folder.rglob("*") if path.suffix in _TEXT_SUFFIXES and path.is_file()),
-        key=lambda path: path.relative_to(folder).as_posix(),
-    )
-    if not files:
-        found = sorted({path.suffix or path.name for path in folder.rglob("*") if path.is_file()})
-        raise DataError(
-            f"the folder '{folder}' holds no text: expected {', '.join(_TEXT_SUFFIXES)} files, "
-            f"found {', '.join(found[:8]) or 'nothing'}. Give a data set file by its own path."
-        )
-    return files
-
-
 def _read_folder(source: TextSource) -> Iterator[str]:
-    for path in _files_of_folder(Path(source.location)):
-        yield from _documents_of_file(path)
-
-
-def _read_json_lines(source: TextSource) -> Iterator[Document]:
-    path = Path(source.location)
-    name = source.column or _field_of(path)
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(
-                    f"line {number} of '{path}' is not JSON: {error.msg}. Expected one object per "
-                    f'line, as {{"{name}": "..."}}.'
-                ) from error
-            if not isinstance(record, dict) or name not in record:
-                fields = ", ".join(record) if isinstance(record, dict) else type(record).__name__
-                raise DataError(
-                    f"line {number} of '{path}' has no field `{name}`; found {fields}. "
-                    "Give the field that holds the text as `column`."
-                )
-            value = record[name]
-            yield token_row(record, name) if isinstance(value, list | tuple) else value
-
-
-def _field_of(path: Path) -> str:
-    """`text`, or `input_ids` if the first line has only that."""
-    with path.open(encoding="utf-8") as file:
-        line = next((line for line in file if line.strip()), "")
-    return "input_ids" if '"input_ids"' in line and '"text"' not in line else "text"
+    for path in files_of_folder(Path(source.location)):
+        yield from documents_of_file(path)
 
 
 def _read_table(source: TextSource) -> Iterator[Document]:
@@ -399,9 +327,9 @@ def _column(data: Any, source: TextSource) -> Iterator[Document]:
 
 _READERS = {
     "cpython": lambda _: cpython_documentation(),
-    "file": _read_file,
+    "file": lambda source: documents_of_file(Path(source.location)),
     "folder": _read_folder,
-    "json lines": _read_json_lines,
+    "json lines": lambda source: documents_of_json_lines(Path(source.location), source.column),
     "table": _read_table,
     "saved data set": _read_saved,
     "hub": _read_hub,
@@ -414,7 +342,7 @@ def _files_behind(source: TextSource) -> Iterator[tuple[Path, str]]:
     if path.is_file():
         yield path, ""
     elif source.kind == "folder":
-        for file in _files_of_folder(path):
+        for file in files_of_folder(path):
             yield file, file.relative_to(path).as_posix()
     else:  # a saved data set: its state files carry a fingerprint of the tables
         for file in sorted(path.rglob("state.json")):

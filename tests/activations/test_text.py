@@ -6,7 +6,7 @@ import pytest
 
 from latent_assay.activations import TextSource, documents, text_source
 from latent_assay.activations import cpython as cpython_module
-from latent_assay.activations import text as text_module
+from latent_assay.activations import text_files
 from latent_assay.errors import DataError
 
 TEXTS = ["first text", "second text", "third, with ümläuts"]
@@ -30,7 +30,7 @@ def test_file(tmp_path):
 
 
 def test_large_file_is_cut_at_empty_lines_without_losing_anything(tmp_path, monkeypatch):
-    monkeypatch.setattr(text_module, "_CHARACTERS_PER_DOCUMENT", 100)
+    monkeypatch.setattr(text_files, "_CHARACTERS_PER_DOCUMENT", 100)
     content = "\n\n".join(f"paragraph {i} " + "word " * (i % 7) for i in range(60))
     content += "\n" + "line without an empty one behind it\n" * 30
     path = tmp_path / "a.md"
