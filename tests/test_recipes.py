@@ -379,3 +379,14 @@ def test_nothing_global_is_touched():
     for name in NAMES:
         make(name)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", ["batchtopk", "matryoshka_batchtopk", "balance_matryoshka"])
+def test_a_free_decoder_begins_short_and_may_have_any_length(name):
+    recipe = make(name, decoder_norm="free")
+    assert recipe.sae.decoder_norm == "free"
+    close(recipe.sae.W_dec.norm(dim=-1), torch.full((1, 16), 0.1))
+    with torch.no_grad():
+        recipe.sae.W_dec.mul_(3)
+        recipe.sae.constrain()
+    close(recipe.sae.W_dec.norm(dim=-1), torch.full((1, 16), 0.3))

@@ -15,6 +15,7 @@ from latent_assay.diagnosis.extension_report import (
 )
 from latent_assay.diagnosis.extension_study import (
     ExtensionConfig,
+    ExtensionNumbers,
     ExtensionOutcome,
     extension_outcome,
     hedging_degree_study,
@@ -27,6 +28,7 @@ __all__ = [
     "Both",
     "CaseConfig",
     "ExtensionConfig",
+    "ExtensionNumbers",
     "ExtensionOutcome",
     "FlooredRamp",
     "Handover",

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latent_assay.diagnosis.extension_study import ExtensionOutcome
+from latent_assay.diagnosis.extension_study import ExtensionNumbers
 from latent_assay.errors import DataError
 from latent_assay.metrics import MeanSd
 from latent_assay.metrics import summary as over_members
@@ -26,6 +26,9 @@ from latent_assay.report import (
     TrainingCurves,
 )
 from latent_assay.report.page import Section
+
+Sweep = Mapping[int, ExtensionNumbers] | Mapping[int | float, ExtensionNumbers]
+"""Value on the axis → what was measured there; an `ExtensionOutcome` will do."""
 
 EXTENDED = "extended"
 NULL = "two continuations"
@@ -69,9 +72,7 @@ _PARTS = (
 )
 
 
-def degree_sections(
-    outcomes: Mapping[int, ExtensionOutcome], *, axis: str = "width"
-) -> tuple[Section, ...]:
+def degree_sections(outcomes: Sweep, *, axis: str = "width") -> tuple[Section, ...]:
     """Curves, a table, and the degree of each latent, for the outcomes of a sweep.
 
     **Arguments:**
@@ -106,7 +107,7 @@ def degree_sections(
 
 
 def extension_report(
-    outcomes: Mapping[int, ExtensionOutcome],
+    outcomes: Sweep,
     *,
     axis: str = "width",
     title: str = "Hedging degree",
@@ -131,7 +132,7 @@ def extension_report(
     )
 
 
-def degree_reading(outcomes: Mapping[int, ExtensionOutcome], *, axis: str = "width") -> str:
+def degree_reading(outcomes: Sweep, *, axis: str = "width") -> str:
     """What a sweep shows, in sentences: its ends, its course, and where it exceeds its null.
 
     Two means count as different if the spread over members does not explain it (Welch's t-test,
@@ -184,7 +185,7 @@ _NULL_IS = (
 )
 
 
-def _asleep(outcomes: Mapping[int, ExtensionOutcome], axis: str) -> str:
+def _asleep(outcomes: Sweep, axis: str) -> str:
     """A sentence about new latents that do not fire, where they are many."""
     share = {value: _silent(each).mean().item() for value, each in outcomes.items()}
     found = {value: each for value, each in sorted(share.items()) if each > 0.5}
@@ -198,7 +199,7 @@ def _asleep(outcomes: Mapping[int, ExtensionOutcome], axis: str) -> str:
     )
 
 
-def _silent(outcome: ExtensionOutcome) -> Tensor:
+def _silent(outcome: ExtensionNumbers) -> Tensor:
     """Share of each member's new latents that did not fire once."""
     return (outcome.new_density == 0).double().mean(-1)
 
@@ -207,9 +208,7 @@ def _exceeds(degree: MeanSd, null: MeanSd) -> bool:
     return degree.mean > null.mean and degree.differs_from(null)
 
 
-def _curves(
-    outcomes: Mapping[int, ExtensionOutcome], axis: str, title: str, forms: Sequence[_Form]
-) -> TrainingCurves:
+def _curves(outcomes: Sweep, axis: str, title: str, forms: Sequence[_Form]) -> TrainingCurves:
     steps, label = _axis(list(outcomes), axis)
 
     def band(name: str, values: list[Tensor]) -> Band:
@@ -241,16 +240,17 @@ def _curves(
     )
 
 
-def _axis(values: list[int], axis: str) -> tuple[np.ndarray, str]:
+def _axis(values: Sequence[int | float], axis: str) -> tuple[np.ndarray, str]:
     """The horizontal axis; powers of two far apart are told by their exponents."""
     if values[0] > 0 and values[-1] >= 16 * values[0]:
         powers = [round(math.log2(value)) for value in values]
-        if [2**power for power in powers] == values:
+        if [2**power for power in powers] == list(values):
             return np.array(powers, dtype=np.int64), f"{axis}, as a power of 2"
-    return np.array(values, dtype=np.int64), axis
+    whole = all(value == int(value) for value in values)
+    return np.array(values, dtype=np.int64 if whole else np.float64), axis
 
 
-def _table(outcomes: Mapping[int, ExtensionOutcome], axis: str) -> MetricsTable:
+def _table(outcomes: Sweep, axis: str) -> MetricsTable:
     columns = [
         *(
             Column(
@@ -294,7 +294,7 @@ def _table(outcomes: Mapping[int, ExtensionOutcome], axis: str) -> MetricsTable:
     )
 
 
-def _values(outcome: ExtensionOutcome, key: str) -> Tensor:
+def _values(outcome: ExtensionNumbers, key: str) -> Tensor:
     if key == "silent":
         return _silent(outcome)
     if key in outcome.metrics:
@@ -304,7 +304,7 @@ def _values(outcome: ExtensionOutcome, key: str) -> Tensor:
     return values
 
 
-def _histogram(outcomes: Mapping[int, ExtensionOutcome], axis: str) -> Histogram:
+def _histogram(outcomes: Sweep, axis: str) -> Histogram:
     by_latent = {
         value: each.degree.difference_by_latent.flatten().numpy()
         for value, each in outcomes.items()

@@ -71,17 +71,13 @@ class ExtensionConfig:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ExtensionOutcome:
-    """What came of extending the SAEs of one setting, one member for each seed."""
+class ExtensionNumbers:
+    """What was measured when the SAEs of one setting were extended, one member for each seed."""
 
     width: int
     """Before they were extended."""
     n: int
     """Latents that they were extended by."""
-    control: SAE
-    """Trained on as they were."""
-    extended: SAE
-    """Trained on with new latents, on the same batches."""
     degree: HedgingDegree
     """Their hedging degree."""
     null: HedgingDegree
@@ -92,6 +88,16 @@ class ExtensionOutcome:
     that never fire nothing can be handed over, and the degree then says nothing."""
     metrics: Mapping[str, Float64[Tensor, " member"]]
     """What the control does on held-out activations, by name in `METRICS`; empty without any."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ExtensionOutcome(ExtensionNumbers):
+    """What came of extending the SAEs of one setting: the numbers, and the SAEs."""
+
+    control: SAE
+    """Trained on as they were."""
+    extended: SAE
+    """Trained on with new latents, on the same batches."""
 
 
 def hedging_degree_study(

@@ -41,8 +41,8 @@ class Band:
 
     name: str
     """Whose curve this is."""
-    steps: Int[np.ndarray, " record"]
-    """When each record was taken."""
+    steps: Int[np.ndarray, " record"] | Float[np.ndarray, " record"]
+    """When each record was taken, or what else the horizontal axis counts."""
     mean: Float[np.ndarray, " record"]
     """Mean over members; NaN where nothing was recorded."""
     low: Float[np.ndarray, " record"]
@@ -199,7 +199,8 @@ def _draw(
     else:
         panel.yaxis.set_major_locator(MaxNLocator(nbins=4))
     panel.yaxis.set_major_formatter(FuncFormatter(style.compact))
-    panel.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+    whole = all(np.issubdtype(band.steps.dtype, np.integer) for band in bands)
+    panel.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=whole))
     panel.xaxis.set_major_formatter(FuncFormatter(style.compact))
     panel.set_xlabel(style.plain(step_label), loc="right")
     style.quiet_grid(panel, "y")

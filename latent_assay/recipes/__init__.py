@@ -20,6 +20,7 @@ from latent_assay.recipes.nested import (
     matryoshka_batchtopk,
 )
 from latent_assay.recipes.recipe import Recipe
+from latent_assay.recipes.reweighting import reweighting
 from latent_assay.recipes.top_k import batchtopk, topk
 from latent_assay.recipes.without_biases import linear, wsae
 
@@ -34,6 +35,7 @@ __all__ = [
     "matryoshka",
     "matryoshka_batchtopk",
     "relu_l1",
+    "reweighting",
     "tied",
     "tied_orthogonal",
     "topk",

@@ -13,6 +13,7 @@ from latent_assay.losses import AuxK, Lp, Matryoshka, Objective, SquaredError
 from latent_assay.recipes.ensemble import ensemble
 from latent_assay.recipes.recipe import Recipe
 from latent_assay.recipes.top_k import selecting
+from latent_assay.sae import DecoderNorm
 from latent_assay.sparsifiers import BatchTopK, PerMember, ReLU
 from latent_assay.training import TrainingConfig
 
@@ -62,11 +63,14 @@ def matryoshka_batchtopk(
     dead_after: int = 10_000_000,
     seeds: int | Sequence[int] = 0,
     lr: PerMember = 3e-4,
+    decoder_norm: DecoderNorm = "unit",
     init: Initialisation | None = None,
     b_dec: Float[Tensor, " d_in"] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Recipe:
     """BatchTopK with nested losses; what fires is decided over all levels together.
+
+    Arguments as in `matryoshka` and `batchtopk`.
 
     **Reference:** Bussmann et al. 2025, arXiv:2503.17547.
     """
@@ -81,6 +85,7 @@ def matryoshka_batchtopk(
         b_dec,
         dtype,
         TrainingConfig(lr=lr, dead_after=dead_after),
+        decoder_norm,
     )
     nested = Matryoshka([SquaredError()], levels=levels, beta=beta, detached=detached)
     rescue = [term for term in base.objective.terms if isinstance(term, AuxK)]

@@ -11,6 +11,7 @@ from latent_assay.initialisation import Initialisation, tied_random
 from latent_assay.losses import AuxK, Objective, SquaredError
 from latent_assay.recipes.ensemble import Ensemble, ensemble
 from latent_assay.recipes.recipe import Recipe
+from latent_assay.sae import DecoderNorm
 from latent_assay.sparsifiers import BatchTopK, PerMember, Sparsifier, TopK
 from latent_assay.training import TrainingConfig
 
@@ -67,13 +68,15 @@ def batchtopk(
     dead_after: int = 10_000_000,
     seeds: int | Sequence[int] = 0,
     lr: PerMember = 3e-4,
+    decoder_norm: DecoderNorm = "unit",
     init: Initialisation | None = None,
     b_dec: Float[Tensor, " d_in"] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Recipe:
     """k latents per sample fire on average over the batch; unit-norm decoder, AuxK.
 
-    Arguments as in `topk`; here k need not be whole.
+    Arguments as in `topk`; here k need not be whole. With `decoder_norm="free"` decoder rows may
+    have any length, and rows begin at length 0.1, as in Chanin et al. 2025, "Feature Hedging".
 
     **Reference:** Bussmann et al. 2024, arXiv:2412.06410.
     """
@@ -88,6 +91,7 @@ def batchtopk(
         b_dec,
         dtype,
         TrainingConfig(lr=lr, dead_after=dead_after),
+        decoder_norm,
     )
 
 
@@ -101,12 +105,12 @@ def selecting(
     b_dec: Tensor | None,
     dtype: torch.dtype,
     config: TrainingConfig,
+    decoder_norm: DecoderNorm = "unit",
 ) -> Recipe:
-    """What TopK and BatchTopK share: unit-norm decoder, squared error, AuxK."""
-    # encoder rows begin equal to the decoder's, at length one, as published
-    sae = e.sae(
-        sparsifier, init=init or tied_random(1.0), b_dec=b_dec, dtype=dtype, decoder_norm="unit"
-    )
+    """What TopK and BatchTopK share: unit-norm decoder as a rule, squared error, AuxK."""
+    # encoder rows begin equal to the decoder's, at length one if that is held, as published
+    start = init or tied_random(1.0 if decoder_norm == "unit" else 0.1)
+    sae = e.sae(sparsifier, init=start, b_dec=b_dec, dtype=dtype, decoder_norm=decoder_norm)
     rescue = AuxK(
         auxk,
         members=e.members,

@@ -60,7 +60,8 @@ def wsae(
     only the proportions matter.
 
     **Arguments:**
-    - `gamma`: weight of each input dimension, for all members or for each.
+    - `gamma`: weight of each input dimension, for all members or for each; `reweighting` makes it
+      from scores.
 
     **Reference:** Cui et al. 2025, "On the Theoretical Understanding of Identifiable Sparse
     Autoencoders and Beyond".
