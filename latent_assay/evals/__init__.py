@@ -1,7 +1,9 @@
 """Measurements of what an SAE is good for, most of which need the language model itself."""
 
 from latent_assay.evals.catalogue import EVALUATIONS, Evaluation, evaluation
+from latent_assay.evals.linear_probe import ProbeConfig
 from latent_assay.evals.loss_recovered import LossRecovered, loss_recovered
+from latent_assay.evals.perturbation import Documents, PerturbationConfig
 from latent_assay.evals.result import (
     EvalResult,
     Value,
@@ -10,13 +12,20 @@ from latent_assay.evals.result import (
     pooled,
     value,
 )
+from latent_assay.evals.scr import SCR, scr
 from latent_assay.evals.splicing import Splice, spliced
+from latent_assay.evals.tpp import TPP, tpp
 
 __all__ = [
     "EVALUATIONS",
+    "SCR",
+    "TPP",
+    "Documents",
     "EvalResult",
     "Evaluation",
     "LossRecovered",
+    "PerturbationConfig",
+    "ProbeConfig",
     "Splice",
     "Value",
     "evaluation",
@@ -24,6 +33,8 @@ __all__ = [
     "measured",
     "not_measurable",
     "pooled",
+    "scr",
     "spliced",
+    "tpp",
     "value",
 ]

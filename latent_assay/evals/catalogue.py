@@ -127,6 +127,76 @@ EVALUATIONS: Mapping[str, Evaluation] = MappingProxyType(
                 headline="auc@1",
                 metrics=_metrics(*_probing("tokens")),
             ),
+            Evaluation(
+                name="autointerp",
+                title="Auto-interpretation",
+                headline="detection",
+                metrics=_metrics(
+                    (
+                        "detection",
+                        "higher",
+                        "Balanced accuracy of telling active from inactive contexts by a latent's "
+                        "explanation, corrected for chance: 0 for a judge that cannot, 1 for one "
+                        "that always can.",
+                    ),
+                    (
+                        "detection_auc",
+                        "higher",
+                        "The same by the area under the ROC curve, 2 AUC - 1; for judges that "
+                        "give degrees.",
+                    ),
+                    (
+                        "fuzzing",
+                        "higher",
+                        "Balanced accuracy of telling rightly from wrongly marked tokens by a "
+                        "latent's explanation, corrected for chance.",
+                    ),
+                    ("fuzzing_auc", "higher", "The same by 2 AUC - 1."),
+                    (
+                        "unreadable",
+                        "lower",
+                        "Share of contexts on which the judge's answer could not be read; they "
+                        "count as 'no'.",
+                    ),
+                ),
+            ),
+            Evaluation(
+                name="scr",
+                title="Spurious correlation removal",
+                headline=None,
+                caveat=(
+                    "Unreliable: in worlds with known truth it ranked perfect SAEs below trained "
+                    "ones. Never rank SAEs by it."
+                ),
+                metrics=_metrics(
+                    (
+                        "scr",
+                        "higher",
+                        "Share of a probe's spurious bias that zeroing N latents removes.",
+                    ),
+                    ("scr_first", "higher", "The same with the second concept removed."),
+                    ("scr_second", "higher", "The same with the first concept removed."),
+                ),
+            ),
+            Evaluation(
+                name="tpp",
+                title="Targeted probe perturbation",
+                headline=None,
+                caveat=(
+                    "Unreliable: reseeded SAEs of one kind spread by a quarter of its value, and it "
+                    "does not follow known truth. Never rank SAEs by it."
+                ),
+                metrics=_metrics(
+                    (
+                        "tpp",
+                        "higher",
+                        "Accuracy lost on a class whose N latents are zeroed, less that lost on "
+                        "the other classes.",
+                    ),
+                    ("intended", "higher", "Accuracy lost on the class itself."),
+                    ("unintended", "lower", "Accuracy lost on the other classes."),
+                ),
+            ),
         ]
     }
 )
