@@ -27,10 +27,17 @@ def test_a_dead_dimension_weighs_nothing_but_at_alpha_zero():
 
 
 def test_members_of_a_wsae_differ_in_it():
-    gamma = reweighting(torch.rand(8, generator=torch.Generator().manual_seed(0)), (0, 0.5, 1))
-    recipe = wsae(d_in=8, width=16, k=2, gamma=gamma)
+    scores = torch.rand(8, generator=torch.Generator().manual_seed(0))
+    gamma = reweighting(scores, (0, 0.5, 1))
+    recipe = wsae(d_in=8, width=16, k=2, scores=scores, alpha=(0, 0.5, 1))
     assert recipe.sae.members == 3
     torch.testing.assert_close(next(iter(recipe.objective.every_term())).gamma, gamma)
+
+
+@pytest.mark.parametrize("given", [{}, {"gamma": torch.ones(4), "scores": torch.ones(4)}])
+def test_weights_or_scores_but_not_both(given):
+    with pytest.raises(ConfigError, match=r"either `gamma`.*or `scores`"):
+        wsae(d_in=4, width=8, k=2, **given)
 
 
 @pytest.mark.parametrize("scores", [[-1.0, 1.0], [0.0, 0.0], [math.nan, 1.0]])

@@ -139,8 +139,8 @@ def degree_reading(outcomes: Sweep, *, axis: str = "width") -> str:
     5%); with one member nothing is said to differ.
     """
     values = sorted(outcomes)
-    degree = {value: over_members(outcomes[value].degree.difference) for value in values}
-    null = {value: over_members(outcomes[value].null.difference) for value in values}
+    degree = {value: over_members(each.degree.difference) for value, each in outcomes.items()}
+    null = {value: over_members(each.null.difference) for value, each in outcomes.items()}
     above = [v for v in values if _exceeds(degree[v], null[v])]
     first, last = values[0], values[-1]
     if first == last:

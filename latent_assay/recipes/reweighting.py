@@ -16,8 +16,8 @@ def reweighting(
 
     $$\gamma_i = \frac{s_i^\alpha}{\sqrt{\frac1{d_{in}} \sum_j s_j^{2\alpha}}}$$
 
-    so that mean $\gamma^2 = 1$ and losses with different $\alpha$ have comparable sizes. The unit of
-    the scores cancels. $\alpha = 0$ weighs all dimensions equally, dead ones (score 0) too. The
+    so that mean $\gamma^2 = 1$ and losses with different $\alpha$ have comparable sizes. The unit
+    of the scores cancels. $\alpha = 0$ weighs all dimensions equally, dead ones (score 0) too. The
     paper takes the variance of the $i$-th dimension for $s_i$ on language models, and semantic
     consistency on images.
 

@@ -11,6 +11,7 @@ from latent_assay.initialisation import Initialisation, tied_random
 from latent_assay.losses import Objective, SquaredError
 from latent_assay.recipes.ensemble import ensemble
 from latent_assay.recipes.recipe import Recipe
+from latent_assay.recipes.reweighting import reweighting
 from latent_assay.sparsifiers import Identity, PerMember, TopK
 from latent_assay.training import TrainingConfig
 
@@ -45,7 +46,9 @@ def wsae(
     d_in: int,
     width: int | Sequence[int],
     k: PerMember,
-    gamma: Float[Tensor, " d_in"] | Float[Tensor, "member d_in"],
+    gamma: Float[Tensor, " d_in"] | Float[Tensor, "member d_in"] | None = None,
+    scores: Float[Tensor, " d_in"] | None = None,
+    alpha: PerMember = 1.0,
     seeds: int | Sequence[int] = 0,
     lr: PerMember = 1e-3,
     init: Initialisation | None = None,
@@ -60,12 +63,20 @@ def wsae(
     only the proportions matter.
 
     **Arguments:**
-    - `gamma`: weight of each input dimension, for all members or for each; `reweighting` makes it
-      from scores.
+    - `gamma`: weight of each input dimension, for all members or for each.
+    - `scores`, `alpha`: instead of `gamma`, what `reweighting` makes it from: a score for each
+      input dimension, such as its variance, and the power to which it counts.
 
     **Reference:** Cui et al. 2025, "On the Theoretical Understanding of Identifiable Sparse
     Autoencoders and Beyond".
     """
+    if (gamma is None) == (scores is None):
+        raise ConfigError(
+            "give either `gamma`, the weights of input dimensions, or `scores` to make them from."
+        )
+    if scores is not None:
+        gamma = reweighting(scores, alpha)
+    assert gamma is not None
     if gamma.shape[-1] != d_in or not bool((gamma >= 0).all()) or not bool((gamma > 0).any()):
         raise ConfigError(
             f"gamma must hold {d_in} weights (d_in), none negative and not all zero, got shape "
