@@ -9,11 +9,12 @@ STAMP := $(VENV)/.installed
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test check format bench clean help
+.PHONY: demo test interop check format bench clean help
 
 help:
 	@echo "make demo    train on a toy world and on a real language model; the report is demo/report.html"
 	@echo "make test    every test"
+	@echo "make interop test against sae-lens, sparsify, dictionary_learning and SAEBench themselves"
 	@echo "make check   style and types"
 	@echo "make bench   measure ourselves and peers in turn; the table is benchmarks/results/bench.md"
 	@echo "make format  bring the code into shape"
@@ -26,6 +27,11 @@ demo: $(STAMP)
 test: export OMP_NUM_THREADS ?= 1
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+# Each of the other tools gets an environment of its own, once: two minutes and 2 GB for each.
+interop: export LATENT_ASSAY_PEERS ?= $(or $(TMPDIR),/tmp)/latent-assay-peers
+interop: $(STAMP)
+	$(BIN)/python -m pytest tests/interop
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

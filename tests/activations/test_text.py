@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from latent_assay.activations import TextSource, documents, text_source
+from latent_assay.activations import TextSource, documents, text_files, text_source
 from latent_assay.activations import cpython as cpython_module
-from latent_assay.activations import text_files
 from latent_assay.errors import DataError
 
 TEXTS = ["first text", "second text", "third, with ümläuts"]

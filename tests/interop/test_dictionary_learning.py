@@ -1,5 +1,7 @@
 """We load what dictionary_learning trains and saves."""
 
+import json
+
 import pytest
 
 from latent_assay import formats
@@ -27,6 +29,13 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dictionary_learning")
     run("dictionary-learning", "make", folder)
     return folder
+
+
+def test_everything_that_dictionary_learning_knows_is_tried(made):
+    known = json.loads((made / "known.json").read_text())
+    assert set(known["trainers"]) == set(CLASSES)
+    # one has a test of its own below, the other has no weights and writes no file
+    assert set(known["classes"]) == set(CLASSES.values()) | {"AutoEncoderNew", "IdentityDict"}
 
 
 @pytest.mark.parametrize("trainer", CLASSES)

@@ -1,6 +1,7 @@
 """SAELens loads what we save, and we load what SAELens saves."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from latent_assay import formats
 from latent_assay.errors import FormatError
 from latent_assay.sae import SAE
 from latent_assay.sparsifiers import BatchTopK, Identity, JumpReLU, ReLU, TopK
+from latent_assay.training import fit
 
+from ..laws import recipes
 from .agreement import TOLERANCE, deviation, ours_as_expected
 from .environments import run
 
@@ -99,7 +102,7 @@ def trained(members: int) -> BatchTopK:
     return sparsifier
 
 
-KINDS = {
+KINDS = {  # every sparsifier that training knows
     "relu": lambda members: ReLU(),
     "identity": lambda members: Identity(),
     "jumprelu": lambda members: JumpReLU(draw(members, W, seed=5).abs()),
@@ -129,12 +132,17 @@ def test_sae_lens_loads_what_we_save(made, tmp_path):
         formats.save(ours(kind, 2, widths=(W, 5)), tmp_path / f"{kind}-two", METADATA)
         formats.save(ours(kind).bfloat16(), tmp_path / f"{kind}-bfloat16", METADATA)
         formats.save(ours(kind).double(), tmp_path / f"{kind}-float64", METADATA)
+    for name in recipes.NAMES:
+        sae, objective, config = recipes.ensemble(name, torch.float32)
+        brief = replace(config, steps=20, lr_warm_up_steps=0)
+        fit(sae, objective, recipes.batches(torch.float32), brief, progress=False)
+        formats.save(sae, tmp_path / "recipes" / name, METADATA)
     # and what we convert
     for place in places(made):
         if architecture(place) not in REFUSED:
             formats.convert(place, tmp_path / "converted" / place.name)
     written = sorted(path.parent for path in tmp_path.rglob("cfg.json"))
-    assert len(written) > 80
+    assert len(written) > 100
     for place in written:
         x = 3 * draw(64, formats.load(place).d_in, seed=6)
         save_file({"x": x}, place / "x")

@@ -7,9 +7,13 @@ from pathlib import Path
 D, W, K = 8, 16, 3
 
 
+def subclasses(kind):
+    return {kind.__name__} | {name for each in kind.__subclasses__() for name in subclasses(each)}
+
+
 def make(folder):
     import torch
-    from dictionary_learning.dictionary import AutoEncoderNew
+    from dictionary_learning.dictionary import AutoEncoderNew, Dictionary
     from dictionary_learning.trainers.batch_top_k import BatchTopKTrainer
     from dictionary_learning.trainers.gated_anneal import GatedAnnealTrainer
     from dictionary_learning.trainers.gdm import GatedSAETrainer
@@ -18,6 +22,7 @@ def make(folder):
     from dictionary_learning.trainers.p_anneal import PAnnealTrainer
     from dictionary_learning.trainers.standard import StandardTrainer, StandardTrainerAprilUpdate
     from dictionary_learning.trainers.top_k import TopKTrainer
+    from dictionary_learning.trainers.trainer import SAETrainer
     from dictionary_learning.training import trainSAE
     from dictionary_learning.utils import load_dictionary
     from safetensors.torch import save_file
@@ -45,6 +50,11 @@ def make(folder):
         BatchTopKTrainer: {"k": K},
         MatryoshkaBatchTopKTrainer: {"k": K, "group_fractions": [0.25, 0.75]},
     }
+    known = {
+        "trainers": sorted(subclasses(SAETrainer) - {"SAETrainer"}),
+        "classes": sorted(subclasses(Dictionary) - {"Dictionary"}),
+    }
+    (folder / "known.json").write_text(json.dumps(known))
     made = []
     for trainer, more in configs.items():
         name = trainer.__name__
