@@ -1,6 +1,7 @@
 """What training looked like: every logged number, by step and member."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,9 @@ class History:
         **Raises:** `FormatError` if it is not one.
         """
         try:
-            lines = Path(path).read_text(encoding="utf-8").splitlines()
+            lines = Path(path).read_text(encoding="utf-8").splitlines(keepends=True)
+            if len(lines) > 1 and not _is_whole(lines[-1]):
+                lines.pop()  # a killed process left half of it
             records = [json.loads(line) for line in lines]
             if not all(isinstance(each, dict) and "step" in each for each in records):
                 raise ValueError("a line is not a record")
@@ -43,6 +46,21 @@ class History:
                 "`fit` writes them."
             ) from error
         return cls(records=records)
+
+    def take(self, members: Sequence[int]) -> "History":
+        """The history of some members alone.
+
+        **Arguments:**
+        - `members`: their indices.
+        """
+        records = [
+            {
+                name: [value[member] for member in members] if isinstance(value, list) else value
+                for name, value in record.items()
+            }
+            for record in self.records
+        ]
+        return History(records=records, interrupted=self.interrupted)
 
     def append(self, step: int, samples: int, values: dict[str, list[float]]) -> None:
         """Add the numbers of one step."""
@@ -88,6 +106,15 @@ class History:
         from latent_assay.plots import training_curves
 
         return training_curves({"training": self}, names or None)
+
+
+def _is_whole(line: str) -> bool:
+    """Whether the last line of a log was written to its end."""
+    try:
+        json.loads(line)
+    except ValueError:
+        return line.endswith("\n")  # wrong, but not for being cut short
+    return True
 
 
 _AXES = ("step", "samples")

@@ -78,3 +78,19 @@ def test_plot(history):
     figure = history.plot()
     assert len([axes for axes in figure.axes if axes.get_visible()]) == 2
     assert len(history.plot("loss").axes) == 1
+
+
+def test_a_line_that_a_killed_process_left_half_written_is_left_out(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1, "samples": 2, "loss": [0.5]}\n{"step": 2, "sam')
+    assert History.read(path).steps.tolist() == [1]
+    path.write_text('{"step": 1, "samples": 2, "loss": [0.5]}\n{"step": 2, "sam\n')
+    with pytest.raises(FormatError, match="is not a training log"):
+        History.read(path)
+
+
+def test_some_members_alone(history):
+    taken = history.take([1])
+    assert taken["loss"].tolist()[0] == [0.4]
+    assert taken["l0"].tolist() == [[4.0], [4.5]]
+    assert taken.steps.tolist() == history.steps.tolist()

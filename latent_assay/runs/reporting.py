@@ -70,9 +70,10 @@ def write_report(folder: str | Path, *, progress: bool = True) -> Path:
     """
     folder = Path(folder)
     config = stored_config(folder)
-    data = prepare(config, folder, harvest=False, progress=progress)
+    data = prepare(config, folder, harvest=False, progress=progress).first
     bar = tqdm(total=3 * len(config.saes) + 1, desc="measuring", unit="part", disable=not progress)
     trained = []
+    histories = training_histories(config, folder)
     for plan in config.saes:
         sae = formats.load(sae_folder(folder, plan.name))
         trained.append(
@@ -80,7 +81,7 @@ def write_report(folder: str | Path, *, progress: bool = True) -> Path:
                 name=plan.name,
                 about=plan.about,
                 sae=sae,
-                history=History.read(training_folder(folder, plan.name) / "log.jsonl"),
+                history=histories[plan.name],
                 measurement=measure(sae, data.held_out(), features=data.features),
             )
         )
@@ -121,6 +122,16 @@ def write_report(folder: str | Path, *, progress: bool = True) -> Path:
         sections=tuple(sections),
     )
     return report.write(folder)
+
+
+def training_histories(config: RunConfig, folder: Path) -> dict[str, History]:
+    """What training logged of each SAE, out of the log of the ensemble that it was a member of."""
+    found = {}
+    for ensemble in config.ensembles:
+        history = History.read(training_folder(folder, ensemble.name) / "log.jsonl")
+        for plan, members in zip(ensemble.plans, ensemble.members, strict=True):
+            found[plan.name] = history.take(members)
+    return found
 
 
 _LOGGED = {

@@ -21,7 +21,7 @@ from latent_assay.runs.folder import (
     training_folder,
 )
 from latent_assay.runs.reporting import write_report
-from latent_assay.runs.sources import Data, StoredData, prepare
+from latent_assay.runs.sources import Data, prepare
 from latent_assay.training import fit
 
 
@@ -55,10 +55,11 @@ def train(
     """
     folder = Path(folder)
     _claim(folder, config, fresh)
-    data = prepare(config, folder, harvest=True, progress=progress)
-    for plan in config.saes:
-        place = training_folder(folder, plan.name)
-        sae, objective, published = build(plan, data, config)
+    prepared = prepare(config, folder, harvest=True, progress=progress)
+    for ensemble in config.ensembles:
+        place = training_folder(folder, ensemble.name)
+        data = prepared.at(ensemble.hook_point)
+        sae, objective, published = build(ensemble.together, data, config)
         history = fit(
             sae,
             objective,
@@ -70,7 +71,9 @@ def train(
         )
         if history.interrupted:
             return Outcome(folder=folder, report=None, interrupted=True)
-        formats.save(sae.rescaled(data.scale), sae_folder(folder, plan.name), about(plan, config))
+        for plan, members in zip(ensemble.plans, ensemble.members, strict=True):
+            own = sae.take(members).rescaled(data.scale)
+            formats.save(own, sae_folder(folder, plan.name), about(plan, config))
     return Outcome(folder=folder, report=write_report(folder, progress=progress), interrupted=False)
 
 
@@ -79,7 +82,7 @@ def build(plan: SAEPlan, data: Data, config: RunConfig) -> Recipe:
     options: dict[str, Any] = dict(plan.options)
     if plan.init is not None:
         options["init"] = _initialisation(plan, data)
-    mean_bias = isinstance(data, StoredData) if plan.mean_bias is None else plan.mean_bias
+    mean_bias = data.is_finite if plan.mean_bias is None else plan.mean_bias
     if mean_bias and plan.recipe not in ("linear", "wsae"):
         options["b_dec"] = data.scale * data.excerpt(50_000).mean(0)
     if "gamma" in options:
@@ -95,6 +98,7 @@ def build(plan: SAEPlan, data: Data, config: RunConfig) -> Recipe:
 def about(plan: SAEPlan, config: RunConfig) -> dict[str, Any]:
     """What a saved SAE says of its origin."""
     source = config.source
+    hook_point = plan.hook_point or config.hook_points[0]
     return plain(
         {
             "name": plan.name,
@@ -104,7 +108,7 @@ def about(plan: SAEPlan, config: RunConfig) -> dict[str, Any]:
             "training_steps": config.training.steps,
             "training_samples": config.training.steps * config.training.batch_size,
             "model_name": getattr(source, "name", None),
-            "hook_name": getattr(source, "hook_point", None),
+            "hook_name": hook_point,
             "context_size": getattr(source, "context_size", None),
             "dataset_path": getattr(source, "text", None),
             "world": getattr(source, "preset", None),

@@ -1,7 +1,11 @@
-"""Where a run's activations come from, made ready: for training, for measuring, for reading."""
+"""Where a run's activations come from, made ready: for training, for measuring, for reading.
+
+A new kind of source is a `Data`, a function that opens it, and an entry in `OPENERS`.
+"""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ from torch import Tensor
 
 from latent_assay import activations, baselines
 from latent_assay.activations import ActivationStore, LanguageModel, TextSource
+from latent_assay.distributed import Ranks
 from latent_assay.errors import ConfigError, FormatError, WorldError, did_you_mean
 from latent_assay.runs.config import FileSource, ModelSource, RunConfig, WorldSource
 from latent_assay.sae import SAE
@@ -53,6 +58,50 @@ class Data(ABC):
     def provenance(self) -> dict[str, Any]:
         """Where the activations come from."""
         return {}
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether there are only so many activations, so that training sees them again and again,
+        and whether their mean is worth beginning at."""
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is to be made ready, and how."""
+
+    config: RunConfig
+    """The run."""
+    folder: Path
+    """Its folder."""
+    harvest: bool
+    """Whether activations may be read from a model; otherwise they must be there."""
+    progress: bool = True
+    """Whether to show bars."""
+    ranks: Ranks | None = None
+    """The processes that share the work."""
+
+
+class Prepared:
+    """A run's activations, at every hook point.
+
+    **Arguments:**
+    - `data`: hook point → activations; one None for a source without hook points.
+    """
+
+    def __init__(self, data: Mapping[str | None, Data]):
+        self.data = dict(data)
+
+    def at(self, hook_point: str | None) -> Data:
+        """The activations that an SAE reads; None is the only place there is."""
+        if hook_point is None:
+            return next(iter(self.data.values()))
+        return self.data[hook_point]
+
+    @property
+    def first(self) -> Data:
+        """The activations of the first hook point."""
+        return self.at(None)
 
 
 class WorldData(Data):
@@ -104,6 +153,11 @@ class WorldData(Data):
         """The world's portrait."""
         return {"world": str(self.world)}
 
+    @property
+    def is_finite(self) -> bool:
+        """False: samples never repeat."""
+        return False
+
 
 class StoredData(Data):
     """Activations on the disk or in memory."""
@@ -141,49 +195,96 @@ class StoredData(Data):
         }
 
 
-def prepare(config: RunConfig, folder: Path, *, harvest: bool, progress: bool = True) -> Data:
+def prepare(
+    config: RunConfig,
+    folder: Path,
+    *,
+    harvest: bool,
+    progress: bool = True,
+    ranks: Ranks | None = None,
+) -> Prepared:
     """Make a run's activations ready; with `harvest`, read them from the model if need be.
 
     **Raises:** `FormatError` if they have not been harvested and may not be.
     """
-    source = config.source
-    if isinstance(source, WorldSource):
-        return WorldData(source, config.seed)
-    if isinstance(source, FileSource):
-        store = ActivationStore.from_file(source.path, tensor=source.tensor)
-        return StoredData(store, source)
-    place = folder / "activations"
-    if harvest:
-        store = _harvested(source, place, progress)
+    request = Request(config=config, folder=folder, harvest=harvest, progress=progress, ranks=ranks)
+    return Prepared(OPENERS[type(config.source)](request))
+
+
+def _world(request: Request) -> dict[str | None, Data]:
+    source = request.config.source
+    assert isinstance(source, WorldSource)
+    return {None: WorldData(source, request.config.seed)}
+
+
+def _file(request: Request) -> dict[str | None, Data]:
+    source = request.config.source
+    assert isinstance(source, FileSource)
+    store = ActivationStore.from_file(source.path, tensor=source.tensor)
+    return {None: StoredData(store, source)}
+
+
+def _model(request: Request) -> dict[str | None, Data]:
+    source = request.config.source
+    assert isinstance(source, ModelSource)
+    place = request.folder / "activations"
+    if request.harvest:
+        stores = _harvested(source, place, request)
     elif place.is_dir():
-        store = ActivationStore.open(place, source.hook_point)
+        stores = {name: ActivationStore.open(place, name) for name in source.names}
     else:
         raise FormatError(
-            f"'{folder}' holds no activations (a folder `activations`), so nothing can be "
+            f"'{request.folder}' holds no activations (a folder `activations`), so nothing can be "
             "measured; run "
             "`assay train` with its configuration first."
         )
-    return StoredData(store, source)
+    return {name: StoredData(stores[name], source) for name in source.names}
 
 
-def _harvested(source: ModelSource, place: Path, progress: bool) -> ActivationStore:
+def language_model(source: ModelSource) -> LanguageModel:
+    """The model of a source, loaded."""
     bundled = BUNDLED.get(source.name)
     if source.name.startswith("bundled:") and bundled is None:
         raise ConfigError(
             f"there is no bundled model `{source.name}`; expected {', '.join(BUNDLED)}."
             f"{did_you_mean(source.name, BUNDLED)}"
         )
-    model = LanguageModel.load(bundled() if bundled else source.name, device=source.device)
-    text: TextSource = activations.text_source(
-        source.text, column=source.column, split=source.split
+    return LanguageModel.load(
+        bundled() if bundled else source.name,
+        device=source.device,
+        dtype=getattr(torch, source.model_dtype),
+        revision=source.revision,
     )
-    stores = activations.harvest(
-        model,
-        text,
-        hook_points=source.hook_point,
+
+
+def text_of(source: ModelSource) -> TextSource:
+    """The text of a source."""
+    return activations.text_source(
+        source.text, column=source.column, split=source.split, subset=source.subset
+    )
+
+
+def _harvested(source: ModelSource, place: Path, request: Request) -> dict[str, ActivationStore]:
+    return activations.harvest(
+        language_model(source),
+        text_of(source),
+        hook_points=source.names,
         folder=place,
         n_tokens=source.tokens,
         context_size=source.context_size,
-        progress=progress,
+        batch_size=source.contexts_at_once,
+        dtype=getattr(torch, source.dtype),
+        pack=source.pack,
+        shuffle_seed=source.shuffle_seed,
+        max_ram=source.max_ram,
+        progress=request.progress,
+        ranks=request.ranks,
     )
-    return stores[source.hook_point]
+
+
+OPENERS: dict[type, Callable[[Request], Mapping[str | None, Data]]] = {
+    WorldSource: _world,
+    FileSource: _file,
+    ModelSource: _model,
+}
+"""What opens each kind of source."""
