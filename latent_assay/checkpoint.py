@@ -3,6 +3,8 @@
 import json
 import shutil
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,14 @@ from latent_assay.atomic import (
 )
 from latent_assay.errors import ConfigError, FormatError
 
-_NAME = "checkpoint"
+NAME = "checkpoint"
+"""The folder that a checkpoint is in."""
 _KINDS = {"step": int, "samples": int, "settings": dict, "history": list, "batches": dict}
 
 
 def exists(folder: Path) -> bool:
     """Whether a folder holds a checkpoint, be it damaged."""
-    return (folder / _NAME).exists()
+    return (folder / NAME).exists()
 
 
 def prepare(folder: Path, *, resume: bool) -> None:
@@ -35,25 +38,36 @@ def prepare(folder: Path, *, resume: bool) -> None:
 
     Were it to stay, a new run that is killed early would be continued from the old one's weights.
     """
-    recover(folder / _NAME)
+    recover(folder / NAME)
     if not resume and exists(folder):
-        with storage_errors(folder / _NAME):
-            shutil.rmtree(folder / _NAME)
+        with storage_errors(folder / NAME):
+            shutil.rmtree(folder / NAME)
 
 
-def save(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-    """Write a checkpoint in place of the last one."""
-    with new_folder(folder / _NAME) as draft:
-        write_tensors(draft / "state.safetensors", tensors)
-        write_json(draft / "state.json", plain(state))
+@contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """A folder to `write` a checkpoint into, which takes the place of the last one at the end."""
+    with new_folder(folder / NAME) as draft:
+        yield draft
 
 
-def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def write(place: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """Write a run's tensors and state into a folder that `replaced` gave, or one in it."""
+    place.mkdir(exist_ok=True)
+    write_tensors(place / "state.safetensors", tensors)
+    write_json(place / "state.json", plain(state))
+
+
+def load(folder: Path, name: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a checkpoint.
+
+    **Arguments:**
+    - `folder`: the folder that holds it.
+    - `name`: which run of several that were saved together.
 
     **Raises:** `FormatError` if it is damaged.
     """
-    place = folder / _NAME
+    place = folder / NAME / name
     try:
         state = json.loads((place / "state.json").read_text(encoding="utf-8"))
         tensors = load_file(place / "state.safetensors")

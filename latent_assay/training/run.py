@@ -37,6 +37,8 @@ class Run:
         batches: Iterable[Batch],
         config: TrainingConfig,
         ranks: Ranks | None = None,
+        *,
+        alone: bool = True,
     ):
         self._whole = (sae, objective)  # as a checkpoint describes them
         self.part = Part(sae, objective) if ranks is None else ShardedPart(sae, objective, ranks)
@@ -75,7 +77,7 @@ class Run:
         self.direct = self.part.direct(autocast=config.autocast)
         self._iterator: Iterator[Batch] | None = None
         self._skip = 0
-        self._fresh = True
+        self._fresh = alone  # in company, the number of threads is not for one to choose
 
     def advance(self, *, measure: bool) -> dict[str, list[float]] | None:
         """One step. With `measure`, the numbers of its batch, read off the device."""
@@ -218,37 +220,31 @@ class Run:
         table = torch.stack([each.to(torch.float64) for each in numbers.values()]).tolist()
         return dict(zip(numbers, table, strict=True))
 
-    def stop_if_diverged(self, folder: Path | None) -> None:
-        """Raise `TrainingDiverged` if any step since the start was refused."""
-        self.part.check()
+    def divergence(self) -> TrainingDiverged | None:
+        """What to raise if any step since the start was refused."""
         bad_input, bad_loss = self.bad_input.tolist(), self.bad_loss.tolist()
         first = min((step for step in bad_input + bad_loss if step >= 0), default=None)
         if first is None:
-            return
-        where = ""
-        if folder is not None:
-            self.save(folder)
-            where = f" The last good state is saved in '{folder}'."
-        self.part.finish()
+            return None
         if first in bad_input:
             members = [m for m, step in enumerate(bad_input) if step == first]
-            raise TrainingDiverged(
+            return TrainingDiverged(
                 f"the input at step {first} holds NaN or infinity ({_members(members, self.sae)}); "
                 "expected finite activations. Likely cause: the activations were harvested or "
                 "scaled wrongly (half-precision overflow gives infinity). Check them before "
-                "training." + where
+                "training."
             )
         members = [m for m, step in enumerate(bad_loss) if step == first]
         rates = sorted({self.adam.lr[m] for m in members})
-        raise TrainingDiverged(
+        return TrainingDiverged(
             f"loss or gradient at step {first} was not finite ({_members(members, self.sae)}) "
             "although the input was. Likely cause: the learning rate "
             f"({', '.join(f'{r:g}' for r in rates)}) is too high for activations of this size; try "
-            f"a third of it, a warm-up, or a lower `clip`.{where}"
+            f"a third of it, a warm-up, or a lower `clip`."
         )
 
-    def save(self, folder: Path) -> None:
-        """Write a checkpoint."""
+    def checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that a checkpoint must hold; on a rank that does not write, of no use."""
         tensors = {
             **{f"sae.{name}": tensor for name, tensor in self.sae.state_dict().items()},
             **{f"objective.{n}": tensor for n, tensor in self.objective.state_dict().items()},
@@ -256,32 +252,27 @@ class Run:
             "run.since_fired": self.since_fired,
         }
         tensors = self.part.gather(tensors)
+        self.saved = self.step
         if not self.part.writes:
-            self.saved = self.step
-            return
+            return {}, {}
         place = self._place_in_stream()
         tensors |= {f"batches.{n}": v for n, v in place.items() if isinstance(v, Tensor)}
-        checkpoint.save(
-            folder,
-            tensors,
-            {
-                "step": self.step,
-                "samples": self.samples,
-                "settings": self._settings(),
-                "history": self.history.records,
-                "batches": {n: v for n, v in place.items() if not isinstance(v, Tensor)},
-            },
-        )
-        self.saved = self.step
+        return tensors, {
+            "step": self.step,
+            "samples": self.samples,
+            "settings": self._settings(),
+            "history": self.history.records,
+            "batches": {n: v for n, v in place.items() if not isinstance(v, Tensor)},
+        }
 
     def _place_in_stream(self) -> dict[str, Any]:
         """Where the stream is, in tensors and in what JSON can hold; empty if it cannot tell."""
         state_dict = getattr(self.batches, "state_dict", None)
         return dict(state_dict()) if callable(state_dict) else {}
 
-    def restore(self, folder: Path) -> None:
-        """Continue from the checkpoint in a folder."""
-        tensors, state = checkpoint.load(folder)
+    def restore(self, folder: Path, name: str = "") -> None:
+        """Continue from the checkpoint in a folder, or from one of several in it."""
+        tensors, state = checkpoint.load(folder, name)
         checkpoint.check_settings(folder, state["settings"], self._settings())
         group = checkpoint.by_prefix(self.part.narrow(folder, tensors))
         checkpoint.copy_into(folder, self.sae.state_dict(), group["sae"])
