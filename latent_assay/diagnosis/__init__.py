@@ -2,6 +2,7 @@
 
 - Diagnosis: measure (`evidence`), judge (`judge`, `Calibration`), or both at once (`diagnose`);
   the verdicts and their definitions (`Verdict`), the result (`Diagnosis`).
+- Comparison: which latents several SAEs share and which one alone has (`compare`).
 - Extension: train an SAE on with and without new latents (`continue_both`, `continue_together`),
   run the experiment over several widths, sparsities or layers (`hedging_degree_study`,
   `extension_outcome`, `outcomes_by_n`), see who gave what to whom (`handover`, `case_study`), put
@@ -10,6 +11,15 @@
 
 from latent_assay.diagnosis.calibration_model import Calibration, Term, VerdictModel
 from latent_assay.diagnosis.case_study import CaseConfig, case_study
+from latent_assay.diagnosis.comparison import (
+    ComparedSAE,
+    Comparison,
+    ComparisonConfig,
+    Kinship,
+    PairOfSAEs,
+    compare,
+)
+from latent_assay.diagnosis.comparison_report import comparison_json, comparison_sections
 from latent_assay.diagnosis.continuation import Both, continue_both, continue_together
 from latent_assay.diagnosis.diagnosis import Advice, Diagnosis
 from latent_assay.diagnosis.evidence import Evidence, Relatives, Role, Tier
@@ -40,6 +50,9 @@ __all__ = [
     "Both",
     "Calibration",
     "CaseConfig",
+    "ComparedSAE",
+    "Comparison",
+    "ComparisonConfig",
     "Diagnosis",
     "Evidence",
     "ExtensionConfig",
@@ -47,6 +60,8 @@ __all__ = [
     "ExtensionOutcome",
     "FlooredRamp",
     "Handover",
+    "Kinship",
+    "PairOfSAEs",
     "Relatives",
     "Role",
     "Term",
@@ -54,6 +69,9 @@ __all__ = [
     "Verdict",
     "VerdictModel",
     "case_study",
+    "compare",
+    "comparison_json",
+    "comparison_sections",
     "continue_both",
     "continue_together",
     "degree_reading",

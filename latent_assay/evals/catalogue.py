@@ -183,8 +183,8 @@ EVALUATIONS: Mapping[str, Evaluation] = MappingProxyType(
                 title="Targeted probe perturbation",
                 headline=None,
                 caveat=(
-                    "Unreliable: reseeded SAEs of one kind spread by a quarter of its value, and it "
-                    "does not follow known truth. Never rank SAEs by it."
+                    "Unreliable: reseeded SAEs of one kind spread by a quarter of its value, and "
+                    "it does not follow known truth. Never rank SAEs by it."
                 ),
                 metrics=_metrics(
                     (

@@ -1,5 +1,6 @@
 """Reports: one HTML page that works offline, and the same content as JSON."""
 
+from latent_assay.report.browsing import browser_of
 from latent_assay.report.claim import Claim, ClaimGroup, ClaimOverview
 from latent_assay.report.content import (
     CosineMap,
@@ -41,6 +42,7 @@ __all__ = [
     "Report",
     "Row",
     "TrainingCurves",
+    "browser_of",
     "latent_contexts",
     "unpack",
 ]

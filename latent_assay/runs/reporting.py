@@ -1,7 +1,6 @@
 """The report of a run: everything measured anew from what lies in its folder."""
 
 import platform
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,19 +18,16 @@ from latent_assay.metrics import METRICS, cosine_map, encoder_cosine_map
 from latent_assay.report import (
     Cell,
     Column,
-    ContextConfig,
-    Corpus,
     CosineMap,
     CosineMaps,
     Histogram,
     LatentBrowser,
-    LatentPages,
     MetricsTable,
     Prose,
     Report,
     Row,
     TrainingCurves,
-    latent_contexts,
+    browser_of,
 )
 from latent_assay.runs.config import RunConfig
 from latent_assay.runs.families import families
@@ -323,42 +319,7 @@ def _most_typical(maps: Tensor) -> int:
 def _browser(trained: list[Trained], data: StoredData, bar: Any) -> LatentBrowser:
     """Contexts of every latent, over the first part of the text, which it was trained on."""
     store = data.store.part(0, min(data.store.n_rows, data.browsed))
-    wanted = sorted({int(c) for _, context, _ in store.in_order(65_536) for c in context.unique()})
-    pieces = [store.tokens_text(store.context(index)) for index in wanted]
-    corpus = Corpus.of_documents(pieces)
-    starts = torch.zeros(max(wanted) + 1, dtype=torch.int64)
-    starts[torch.tensor(wanted)] = torch.from_numpy(corpus.documents)
-
-    def rows() -> Iterator[tuple[Tensor, Tensor]]:
-        for x, context, position in store.in_order(2_048):
-            yield x.float(), starts[context] + position
-
-    pages = []
-    for each in trained:
-        sae = each.sae.take(0)
-
-        @torch.no_grad()
-        def encode(x: Tensor, sae: SAE = sae) -> Tensor:
-            return sae.encode(x)[0].to_sparse()
-
-        found = latent_contexts(
-            encode,
-            rows,
-            corpus_length=len(corpus.ids),
-            documents=corpus.documents,
-            config=ContextConfig(contexts=10, before=16, after=9),
-        )
-        pages.append(LatentPages.of(each.name, sae.W_enc[0], sae.W_dec[0], found))
-        bar.update()
-    return LatentBrowser(
-        corpus=corpus,
-        saes=tuple(pages),
-        sentence=(
-            "Every latent with the places where it fires most, among the first "
-            f"{store.n_rows:,} tokens. Tokens are shaded by the latent's activation; the "
-            "underlined one is the peak."
-        ),
-    )
+    return browser_of(store, {each.name: each.sae for each in trained}, advance=bar.update)
 
 
 def _provenance(config: RunConfig, data: Data, folder: Path) -> dict[str, Any]:
