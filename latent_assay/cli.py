@@ -267,6 +267,56 @@ def reproduce(
         click.echo(f"report: {outcome.report}")
 
 
+_hook_point = click.option("--hook-point", help="Where the SAEs read; else as their files say.")
+
+
+@main.command(
+    epilog="""\b
+Examples:
+  assay compare runs/first/saes/topk runs/first/saes/batchtopk --activations runs/first/activations
+  assay compare A B --model bundled:all-MiniLM-L6-v2 --text cpython
+  assay compare A B C                            weights alone, in seconds"""
+)
+@click.argument("saes", nargs=-1, required=True)
+@click.option("--activations", type=click.Path(path_type=Path), help="A harvest, or a file.")
+@click.option("--model", help="Harvest activations from this model: folder, name or bundled one.")
+@click.option("--text", default="cpython", show_default=True, help="Text to harvest from.")
+@_hook_point
+@click.option("--tokens", type=click.IntRange(2), default=20_000, show_default=True)
+@click.option(
+    "--threshold", type=float, default=0.7, show_default=True,
+    help="Cosine or correlation from which on two latents count as the same.",
+)  # fmt: skip
+@_out("comparison")
+@_json
+@_quiet
+def compare(
+    saes: tuple[str, ...], activations: Path | None, model: str | None, text: str,
+    hook_point: str | None, tokens: int, threshold: float, out: Path, as_json: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Compare SAES: what they share, how much of a difference is luck, what one alone has found.
+
+    Each is a folder or file that `assay show` takes; the members of an ensemble are its seeds.
+    Writes report.html and comparison.json.
+    """
+    from latent_assay.diagnosis import ComparisonConfig
+    from latent_assay.runs.comparing import compare_files
+
+    found = compare_files(
+        saes, out, activations=activations, model=model, text=text, hook_point=hook_point,
+        tokens=tokens, config=ComparisonConfig(threshold=threshold),
+        progress=not (quiet or as_json),
+    )  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(found.content | {"report": str(found.page)}, indent=2))
+        return
+    for pair in found.comparison.pairs:
+        click.echo(pair.verdict)
+    for sae in found.comparison.saes:
+        click.echo(f"{len(sae.alone):,} latents only in {sae.name}")
+    click.echo(f"report: {found.page}")
+
+
 def _tell(content: dict[str, Any], as_json: bool) -> None:
     """Names and values in two columns, or JSON."""
     if as_json:

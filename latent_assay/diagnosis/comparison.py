@@ -161,7 +161,8 @@ def compare(
     }
     maps = seen.maps() if rows else {}
     within = {name: _within(decoders[name], alive[name], config) for name in names}
-    generator = torch.Generator().manual_seed(config.seed)
+    # small seeds may well have made the SAEs compared, and would give the same directions
+    generator = torch.Generator().manual_seed(911_000_003 + config.seed)
     pairs = []
     for a, b in combinations(names, 2):
         members = list(product(range(len(decoders[a])), range(len(decoders[b]))))
