@@ -70,8 +70,9 @@ def composition(
     r"""Compose decoder rows from features, and find each latent's own.
 
     The candidates for latent $l$ are the features with $\beta_{li} \ge 0.4 \max_j |\beta_{lj}|$;
-    its own feature is the candidate with the highest F1 between the latent's firing and the
-    feature's. Direction alone would not do: a latent of a child that has absorbed its parent,
+    its own feature is the candidate with the highest
+    $F1_{li} (\beta_{li} / \max_j |\beta_{lj}|)^{1/4}$, where F1 is that of the latent's firing as a
+    sign of the feature's. Direction alone would not do: a latent of a child that has absorbed its parent,
     $(f_p + f_c)/\sqrt 2$, lies as near to the one as to the other, but fires with the child.
     Firing alone would not do either: a parent's latent that is left with few occasions may tell
     something else as well as its own feature.
@@ -91,8 +92,9 @@ def composition(
     latent, feature = fires.sum(0, dtype=torch.float64), on.sum(0, dtype=torch.float64)
     f1 = _share(2 * both, latent[:, None] + feature[None])
     beta = coefficients(decoder, features)
-    candidate = beta >= LARGE * beta.abs().amax(dim=1, keepdim=True).clamp_min(1e-12)
-    score = torch.where(candidate, f1, -1.0)
+    part = beta / beta.abs().amax(dim=1, keepdim=True).clamp_min(1e-12)
+    # the fourth root: direction decides where firing hardly does, and no more
+    score = torch.where(part >= LARGE, f1 * part.clamp_min(0) ** 0.25, -1.0)
     best = score.max(dim=1)
     return Composition(
         coefficients=beta,

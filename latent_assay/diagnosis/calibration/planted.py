@@ -72,7 +72,8 @@ def planted(world: World, sample: Sample, plan: Plan, generator: torch.Generator
       $e_p = f_p^* - \delta r f_c^*$, where $f^*$ reads a magnitude and $r$ is the ratio of the usual
       magnitudes of parent and child.
     - *hedged*: a relative $j$ of $i$ (its child, its parent, or correlated with it) has no latent;
-      $d_i = f_i + h f_j$ and $e_i = f_i^* + h f_j^* / 2$ with
+      $d_i = f_i + h f_j$ and $e_i = f_i^* + h f_j^* / 2$ (only $f_i^*$ if $|h| > .5$, as the latent
+      would else be the other feature's) with
       $h = s\,\frac{\bar m_j}{\bar m_i} [P(j \mid i) - P(j \mid \neg i)]$, the theorem's value
       times $s \in [1, 1.5]$, and $b_{dec}$ takes the mean of what is left.
     - *duplicate*: two latents that each take a part of the magnitude, always together.
@@ -171,7 +172,7 @@ class _Garden:
             return
         parent = self._one_of(parents)
         family = self._children_of(parent)
-        taken = [c for c in family if self._uniform(0, 1) < 0.6] or [self._one_of(family)]
+        taken = [c for c in family if self._uniform(0.0, 1.0) < 0.6] or [self._one_of(family)]
         reader, carriers = self.readers[parent].clone(), []
         for child in family:
             self.used.add(child)
@@ -193,9 +194,7 @@ class _Garden:
         """A latent that takes in a relative without a latent."""
         free = self._unused()
         part = self.lift * self.size[None] / self.size[:, None]
-        pairs = [
-            (i, j) for i in free for j in free if i != j and abs(float(part[i, j])) >= 0.12
-        ]
+        pairs = [(i, j) for i in free for j in free if i != j and abs(float(part[i, j])) >= 0.12]
         if not pairs:
             return
         own, foreign = pairs[self._index(len(pairs))]
@@ -203,7 +202,7 @@ class _Garden:
         h = max(-0.9, min(0.9, h))
         self.used |= {own, foreign}
         latent = self._add(
-            self.readers[own] + 0.5 * h * self.readers[foreign],
+            self.readers[own] + (0.5 * h if abs(h) <= 0.5 else 0.0) * self.readers[foreign],
             self.features[own] + h * self.features[foreign],
             self._bar(own),
             Verdict.HEDGED,
@@ -211,8 +210,8 @@ class _Garden:
         self.hedges[latent] = (foreign, h)
         mean = self.rate * self.size
         left = float(mean[foreign] - h * mean[own])
+        # the encoder reads raw x, so b_dec does not disturb it
         self.bias += left * self.features[foreign]
-        # what b_dec adds along the foreign feature the encoder must not read: it reads raw x
 
     def _split(self) -> None:
         """Two latents of one feature: without another feature, and with it."""
@@ -257,7 +256,7 @@ class _Garden:
         self.used.add(own)
         part = self._uniform(0.35, 0.65)
         for share in (part, 1 - part):
-            tilted = self.features[own] + 0.15 * self._noise() / len(self.bias) ** 0.5
+            tilted = self.features[own] + 0.08 * self._noise() / len(self.bias) ** 0.5
             reader = share * self.readers[own]
             self._add(reader, tilted, share * self._bar(own), Verdict.DUPLICATE)
 

@@ -11,7 +11,7 @@ is reported. A latent may have several failures.
 | absorbing | share of a parent's magnitude that it carries, where that leaves a hole | .1 | .25 |
 | hedged | length of the foreign part of the decoder row, relative to its own | .08 | .15 |
 | duplicate | overlap of firing with a latent of the same direction | .2 | .5 |
-| split | least recall of two latents that divide a feature | .05 | .15 |
+| split | least recall of two latents that divide a feature | .05 | .1 |
 | composed | F1 gained by reading it as a conjunction | .05 | .2 |
 | several peaks | share of firings that another feature causes, more weakly | .05 | .15 |
 | dense | how often it fires, unless its feature does | .3 | .5 |
@@ -48,7 +48,7 @@ BARS: dict[Verdict, Bars] = {
     Verdict.ABSORBING: Bars(0.1, 0.25),
     Verdict.HEDGED: Bars(0.08, 0.15),
     Verdict.DUPLICATE: Bars(0.2, 0.5),
-    Verdict.SPLIT: Bars(0.05, 0.15),
+    Verdict.SPLIT: Bars(0.05, 0.1),
     Verdict.COMPOSED: Bars(0.05, 0.2),
     Verdict.SEVERAL_PEAKS: Bars(0.05, 0.15),
     Verdict.DENSE: Bars(0.3, 0.5),
@@ -117,7 +117,8 @@ def truth(sae: SAE, world: World, sample: Sample) -> Truth:
       carrier of a hole with $h \ge .2$; in the grey zone at most, if $.05 \le h < .2$.
     - *hedged*: $\big(\sum_j (\beta_{lj} / \beta_{l i})^2\big)^{1/2}$ over the foreign features $j$
       with a part of at least .05 that no latent stands for, or that are absent in more than a tenth
-      of the latent's firings, so that the part is wrong there.
+      of the latent's firings, so that the part is wrong there. In the grey zone at most if the
+      latent tells its own feature with F1 below .5, or is dense.
     - *duplicate*: the Jaccard index of its firing and that of another latent with cosine of the
       decoder rows of at least .9 (at least .8: in the grey zone at most).
     - *split*: for two latents of one feature with cosine at least .8, precision at least .7 and
@@ -125,9 +126,10 @@ def truth(sae: SAE, world: World, sample: Sample) -> Truth:
     - *composed*: F1 with the conjunction of two features that both make up its decoder row, minus
       the best F1 with a single feature; if the former is at least .6.
     - *several peaks*: the share of its firings in which its own feature is silent and one and the
-      same other feature is not, if activations are below .7 of the usual there.
-    - *dense*: how often it fires, if more than ten times as often as its own feature's firing
-      explains, or it has none.
+      same other feature is not, if activations are below .7 of the usual there. If the decoder row
+      does not carry that feature, it is mere interference: in the grey zone at most.
+    - *dense*: how often it fires, if that is more than twice as often as its own feature does, or
+      if it has none.
     - *dead*: 1 if it never fires, .5 if in less than one sample in 10,000.
 
     **Arguments:**
@@ -153,7 +155,7 @@ def truth(sae: SAE, world: World, sample: Sample) -> Truth:
     columns = {
         Verdict.ABSORBED: _absorbed(len(decoder), found),
         Verdict.ABSORBING: _absorbing(len(decoder), found),
-        Verdict.HEDGED: _hedged(made_of),
+        Verdict.HEDGED: _hedged(made_of, _dense(made_of)),
         Verdict.DUPLICATE: _duplicate(made_of, together, alike),
         Verdict.SPLIT: _split(made_of, together, alike),
         Verdict.COMPOSED: _composed(made_of, z, sample.firing),
@@ -198,16 +200,19 @@ def _absorbing(width: int, found: list[Hole]) -> Float64[Tensor, " latent"]:
     return strength
 
 
-def _hedged(made_of: Composition) -> Float64[Tensor, " latent"]:
+def _hedged(made_of: Composition, dense: Float64[Tensor, " latent"]) -> Float64[Tensor, " latent"]:
     ratios = made_of.ratios.clone()
     rows = (made_of.own >= 0).nonzero()[:, 0]
     ratios[rows, made_of.own[rows]] = 0
     wrong = ~made_of.represented[None] | (made_of.precision < NEEDED)
     parts = torch.where(wrong & (ratios.abs() >= PART), ratios, 0.0)
     strength = parts.norm(dim=1)
-    # without an own feature there is nothing to be foreign to
+    # without a feature that is surely its own there is nothing to be foreign to
     almost = BARS[Verdict.HEDGED].clear - 1e-6
-    strength = torch.where(made_of.own >= 0, strength, strength.clamp_max(almost))
+    own = made_of.own.clamp_min(0)[:, None]
+    sure = (made_of.own >= 0) & (made_of.f1.gather(1, own)[:, 0] >= 0.5)
+    sure &= dense < BARS[Verdict.DENSE].none
+    strength = torch.where(sure, strength, strength.clamp_max(almost))
     return torch.where(made_of.rate > 0, strength, 0.0)
 
 
@@ -256,7 +261,8 @@ def _several_peaks(
     z: Float[Tensor, "sample latent"],
     firing: Bool[Tensor, "sample feature"],
 ) -> Float64[Tensor, " latent"]:
-    strength = torch.zeros(len(made_of.own), dtype=torch.float64)
+    strength, ratios = torch.zeros(len(made_of.own), dtype=torch.float64), made_of.ratios
+    almost = BARS[Verdict.SEVERAL_PEAKS].clear - 1e-6
     for latent, own in enumerate(made_of.own.tolist()):
         fires = z[:, latent] != 0
         if own < 0 or not bool(fires.any()):
@@ -264,16 +270,18 @@ def _several_peaks(
         with_own, without = fires & firing[:, own], fires & ~firing[:, own]
         if not bool(with_own.any()) or not bool(without.any()):
             continue
-        cause = float(firing[without].double().mean(0).max())
+        cause = firing[without].double().mean(0).max(dim=0)
         weak = z[without, latent].mean() < 0.7 * z[with_own, latent].mean()
-        if cause >= 0.8 and bool(weak):
-            strength[latent] = float(without.sum() / fires.sum())
+        if cause.values >= 0.8 and bool(weak):
+            share = float(without.sum() / fires.sum())
+            carried = float(ratios[latent, cause.indices].abs()) >= PART
+            strength[latent] = share if carried else min(share, almost)
     return strength
 
 
 def _dense(made_of: Composition) -> Float64[Tensor, " latent"]:
     own = made_of.own.clamp_min(0)
-    explained = made_of.feature_rate[own] * 1.5
+    explained = made_of.feature_rate[own] * 2
     has = (made_of.own >= 0) & (made_of.rate <= explained)
     return torch.where(has, 0.0, made_of.rate)
 
@@ -294,5 +302,3 @@ def _jaccard(z: Float[Tensor, "sample latent"]) -> Float64[Tensor, "latent laten
 def _cosines(rows: Float[Tensor, "latent d_in"]) -> Float64[Tensor, "latent latent"]:
     unit = normalize(rows.double(), dim=-1)
     return (unit @ unit.T).fill_diagonal_(0.0)
-
-
