@@ -37,7 +37,7 @@ class Hole:
     silence: float
     r"""$\delta = P(l \text{ silent} \mid p, c) - P(l \text{ silent} \mid p, \text{no child})$."""
     deficit: float
-    """By which share the latent's activation per magnitude of its parent falls; silence included."""
+    """By which share its activation, per magnitude of the parent, falls; silence included."""
     carrier: int
     """The child's latent that carries most of the parent; -1 if the child has none."""
     carried: float

@@ -69,8 +69,8 @@ def planted(world: World, sample: Sample, plan: Plan, generator: torch.Generator
     r"""Plant failures in the SAE that knows a world's features.
 
     - *absorbed* and *absorbing*, by the exact model: $d_c = f_c + \delta r f_p$ and
-      $e_p = f_p^* - \delta r f_c^*$, where $f^*$ reads a magnitude and $r$ is the ratio of the usual
-      magnitudes of parent and child.
+      $e_p = f_p^* - \delta r f_c^*$, where $f^*$ reads a magnitude and $r$ is the ratio of the
+      usual magnitudes of parent and child.
     - *hedged*: a relative $j$ of $i$ (its child, its parent, or correlated with it) has no latent;
       $d_i = f_i + h f_j$ and $e_i = f_i^* + h f_j^* / 2$ (only $f_i^*$ if $|h| > .5$, as the latent
       would else be the other feature's) with

@@ -148,7 +148,7 @@ def _broad(generator: torch.Generator) -> World:
 
 
 def _packed(generator: torch.Generator) -> World:
-    """Half as many features again as dimensions, neighbours up to cosine .45, exclusive siblings."""
+    """Far more features than dimensions, neighbours up to cosine .45, exclusive siblings."""
     trees = Hierarchy(
         parents=(None, 0, 0, 0, None, 4, 4, None, 7),
         rates=(0.2, 0.18, 0.15, 0.12, 0.14, 0.3, 0.22, 0.12, 0.5),

@@ -55,7 +55,7 @@ def test_delta_and_hedge_are_as_planted(named):
 
 
 def test_it_works_as_an_autoencoder():
-    world, sample, case = grown(WORLDS[0], Plan(hedged=0))
+    _, sample, case = grown(WORLDS[0], Plan(hedged=0))
     with torch.no_grad():
         x_hat = case.sae(sample.x)[0]
     error = (sample.x - x_hat).square().sum() / (sample.x - sample.x.mean(0)).square().sum()

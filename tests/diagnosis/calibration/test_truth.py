@@ -51,7 +51,9 @@ def changed(rows):
 
 def test_the_features_themselves_are_clean(world, sample):
     found = truth(made(CLEAN), world, sample)
-    assert found.clean.all() and not found.clear.any() and not found.grey.any()
+    assert found.clean.all()
+    assert not found.clear.any()
+    assert not found.grey.any()
     assert found.composition.own.tolist() == [0, 1, 2, 3]
 
 
@@ -72,7 +74,8 @@ def test_full_absorption(world, sample):
     assert failures(found) == [{Verdict.ABSORBED}, {Verdict.ABSORBING}, set(), set()]
     (hole,) = found.holes
     assert (hole.parent, hole.child, hole.carrier) == (PARENT, CHILD, CHILD)
-    assert hole.silence > 0.99 and abs(hole.carried - 1) < 0.02
+    assert hole.silence > 0.99
+    assert abs(hole.carried - 1) < 0.02
     assert abs(hole.share - 0.4) < 0.02
 
 
@@ -115,7 +118,9 @@ def test_hedge_on_a_feature_with_a_latent_that_need_not_fire(world, sample):
 def test_small_hedges_lie_in_the_grey_zone(world, sample):
     found = truth(made([[1.0, 0.1, 0, 0], CLEAN[2], CLEAN[3]]), world, sample)
     column = FAILURES.index(Verdict.HEDGED)
-    assert found.grey[0, column] and not found.clear[0, column] and not found.clean[0]
+    assert found.grey[0, column]
+    assert not found.clear[0, column]
+    assert not found.clean[0]
     assert truth(made([[1.0, 0.03, 0, 0], CLEAN[2]]), world, sample).clean[0]
 
 
@@ -170,7 +175,8 @@ def test_rows_in_superposition_are_composed_of_few_features():
     features = torch.nn.functional.normalize(torch.randn(30, 20, generator=generator), dim=1)
     row = features[3] - 0.4 * features[11]
     (found,) = coefficients(row[None], features)
-    assert found[3] == pytest.approx(1, abs=0.05) and found[11] == pytest.approx(-0.4, abs=0.05)
+    assert found[3] == pytest.approx(1, abs=0.05)
+    assert found[11] == pytest.approx(-0.4, abs=0.05)
     assert (found != 0).sum() <= 4
 
 
