@@ -14,6 +14,7 @@ from latent_assay.batch import Batch, WeightedBatch
 from latent_assay.diagnosis.continuation import continue_together
 from latent_assay.errors import ConfigError, DataError
 from latent_assay.extension import extend
+from latent_assay.history import History
 from latent_assay.losses import Objective
 from latent_assay.measurement import measure
 from latent_assay.metrics.hedging_degree import HedgingDegree, change_in_span, hedging_degree
@@ -197,7 +198,8 @@ def outcomes_by_n(
 
     **Returns:** number of new latents → outcome.
 
-    **Raises:** `ConfigError` for a number that occurs twice, or none, or no seed; else as `fit`.
+    **Raises:** `ConfigError` for a number that occurs twice, or none, or no seed;
+    `KeyboardInterrupt` if Ctrl-C ends a phase, once its checkpoint is saved; else as `fit`.
     """
     config = config or ExtensionConfig()
     if not ns or len(set(ns)) != len(ns):
@@ -210,7 +212,7 @@ def outcomes_by_n(
     }
     recipe = make([width] * len(seeds), list(seeds))
     sae = recipe.sae
-    fit(
+    history = fit(
         sae,
         recipe.objective,
         batches(3 * config.seed),
@@ -218,6 +220,7 @@ def outcomes_by_n(
         folder=place["first"],
         progress=progress,
     )
+    _go_on(history)
     longer = [
         extend(sae, n, [_generator(config.seed, seed, n) for seed in seeds], norm=config.norm)
         for n in ns
@@ -228,7 +231,7 @@ def outcomes_by_n(
         return make(company.widths, [*seeds] * times).objective
 
     second = _lasting(recipe.config, config.steps)
-    (control, *extended), _ = continue_together(
+    (control, *extended), history = continue_together(
         [sae, *longer],
         objective,
         batches(3 * config.seed + 1),
@@ -237,7 +240,8 @@ def outcomes_by_n(
         folder=place["both"],
         progress=progress,
     )
-    (again,), _ = continue_together(
+    _go_on(history)
+    (again,), history = continue_together(
         [sae],
         objective,
         batches(3 * config.seed + 2),
@@ -246,6 +250,7 @@ def outcomes_by_n(
         folder=place["again"],
         progress=progress,
     )
+    _go_on(history)
     metrics = {} if held_out is None else dict(measure(control, held_out()).metrics)
     return {
         n: ExtensionOutcome(
@@ -268,6 +273,12 @@ def outcomes_by_n(
         )
         for n, each in zip(ns, extended, strict=True)
     }
+
+
+def _go_on(history: History) -> None:
+    """A phase that Ctrl-C has ended must not be built upon."""
+    if history.interrupted:
+        raise KeyboardInterrupt
 
 
 @torch.no_grad()

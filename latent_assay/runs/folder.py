@@ -4,6 +4,7 @@ config.json            what was asked for
 activations/           what was harvested, for runs on a language model
 training/<sae>/        checkpoint and log.jsonl
 saes/<sae>/            the trained SAE (an ensemble has a folder per member)
+extensions/<name>/     a folder for each setting: logs, and the outcome for each number of latents
 report.html, report.json
 """
 
@@ -33,6 +34,11 @@ def training_folder(folder: Path, name: str) -> Path:
 def sae_folder(folder: Path, name: str) -> Path:
     """Where a trained SAE is."""
     return folder / "saes" / slug(name)
+
+
+def extension_folder(folder: Path, name: str) -> Path:
+    """Where the settings of an extension are."""
+    return folder / "extensions" / slug(name)
 
 
 def stored_config(folder: Path) -> RunConfig:

@@ -30,6 +30,7 @@ from latent_assay.report import (
     browser_of,
 )
 from latent_assay.runs.config import RunConfig
+from latent_assay.runs.extension_pages import extension_sections, write_case_studies
 from latent_assay.runs.families import families
 from latent_assay.runs.folder import sae_folder, stored_config, training_folder
 from latent_assay.runs.sources import Data, StoredData, WorldData, prepare
@@ -66,7 +67,8 @@ def write_report(folder: str | Path, *, progress: bool = True) -> Path:
     """
     folder = Path(folder)
     config = stored_config(folder)
-    data = prepare(config, folder, harvest=False, progress=progress).first
+    prepared = prepare(config, folder, harvest=False, progress=progress)
+    data = prepared.first
     bar = tqdm(total=3 * len(config.saes) + 1, desc="measuring", unit="part", disable=not progress)
     trained = []
     histories = training_histories(config, folder)
@@ -82,6 +84,23 @@ def write_report(folder: str | Path, *, progress: bool = True) -> Path:
             )
         )
         bar.update()
+    sections = _sae_sections(trained, data, bar) if trained else []
+    sections += extension_sections(config, folder)
+    write_case_studies(config, folder, prepared.data)
+    bar.update(bar.total - bar.n)
+    bar.close()
+    report = Report(
+        title=config.title,
+        summary=config.summary,
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        provenance=_provenance(config, data, folder),
+        sections=tuple(sections),
+    )
+    return report.write(folder)
+
+
+def _sae_sections(trained: list[Trained], data: Data, bar: Any) -> list[Any]:
+    """What the SAEs do, beside baselines."""
     rows = [
         _row(each.name, "trained", each.measurement, _size(each.sae) + _on_training(each.sae, data))
         for each in trained
@@ -108,16 +127,7 @@ def write_report(folder: str | Path, *, progress: bool = True) -> Path:
     )
     if isinstance(data, StoredData) and data.store.manifest:
         sections.append(_browser(trained, data, bar))
-    bar.update(bar.total - bar.n)
-    bar.close()
-    report = Report(
-        title=config.title,
-        summary=config.summary,
-        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        provenance=_provenance(config, data, folder),
-        sections=tuple(sections),
-    )
-    return report.write(folder)
+    return sections
 
 
 def training_histories(config: RunConfig, folder: Path) -> dict[str, History]:

@@ -1,18 +1,14 @@
 """Train every SAE of a configuration, one folder for each, and write the report."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from latent_assay import formats
 from latent_assay.atomic import plain, write_json
 from latent_assay.errors import ConfigError
-from latent_assay.initialisation import Initialisation, from_features, kaiming, tied_random
-from latent_assay.recipes import RECIPES, Recipe
-from latent_assay.runs.config import RunConfig, SAEPlan, training_config
+from latent_assay.runs.building import about, build
+from latent_assay.runs.config import RunConfig, training_config
+from latent_assay.runs.extension_runs import extend_all
 from latent_assay.runs.folder import (
     CONFIG_FILE,
     sae_folder,
@@ -21,7 +17,7 @@ from latent_assay.runs.folder import (
     training_folder,
 )
 from latent_assay.runs.reporting import write_report
-from latent_assay.runs.sources import Data, prepare
+from latent_assay.runs.sources import prepare
 from latent_assay.training import fit
 
 
@@ -74,64 +70,22 @@ def train(
         for plan, members in zip(ensemble.plans, ensemble.members, strict=True):
             own = sae.take(members).rescaled(data.scale)
             formats.save(own, sae_folder(folder, plan.name), about(plan, config))
-    return Outcome(folder=folder, report=write_report(folder, progress=progress), interrupted=False)
-
-
-def build(plan: SAEPlan, data: Data, config: RunConfig) -> Recipe:
-    """An SAE at its initial weights, its objective and its published training settings."""
-    options: dict[str, Any] = dict(plan.options)
-    if plan.init is not None:
-        options["init"] = _initialisation(plan, data)
-    mean_bias = data.is_finite if plan.mean_bias is None else plan.mean_bias
-    if mean_bias and plan.recipe not in ("linear", "wsae"):
-        options["b_dec"] = data.scale * data.excerpt(50_000).mean(0)
-    if "gamma" in options:
-        options["gamma"] = torch.as_tensor(options["gamma"], dtype=torch.float32)
     try:
-        recipe = RECIPES[plan.recipe](d_in=data.d_in, **options)
-    except TypeError as error:
-        raise ConfigError(f"[[sae]] {plan.name!r} cannot be made: {error}.") from error
-    recipe.sae.to(config.device)
-    return recipe
-
-
-def about(plan: SAEPlan, config: RunConfig) -> dict[str, Any]:
-    """What a saved SAE says of its origin."""
-    source = config.source
-    hook_point = plan.hook_point or config.hook_points[0]
-    return plain(
-        {
-            "name": plan.name,
-            "recipe": plan.recipe,
-            "options": plan.options,
-            "trained_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "training_steps": config.training.steps,
-            "training_samples": config.training.steps * config.training.batch_size,
-            "model_name": getattr(source, "name", None),
-            "hook_name": hook_point,
-            "context_size": getattr(source, "context_size", None),
-            "dataset_path": getattr(source, "text", None),
-            "world": getattr(source, "preset", None),
-        }
-    )
-
-
-def _initialisation(plan: SAEPlan, data: Data) -> Initialisation:
-    if plan.init == "kaiming":
-        return kaiming()
-    if plan.init == "features" and data.features is not None:
-        return from_features(data.features, plan.init_noise)
-    return tied_random()
+        extend_all(config, folder, prepared, fresh=fresh, progress=progress)
+    except KeyboardInterrupt:
+        return Outcome(folder=folder, report=None, interrupted=True)
+    return Outcome(folder=folder, report=write_report(folder, progress=progress), interrupted=False)
 
 
 def _claim(folder: Path, config: RunConfig, fresh: bool) -> None:
     """Write the configuration into the folder, unless another one is there."""
-    slugs = [slug(plan.name) for plan in config.saes]
-    if len(set(slugs)) < len(slugs):
-        raise ConfigError(
-            f"names of SAEs become folders, and two of them would share one: {', '.join(slugs)}. "
-            "Choose names that differ in letters or digits."
-        )
+    for kind, plans in (("SAEs", config.saes), ("extensions", config.extensions)):
+        slugs = [slug(plan.name) for plan in plans]
+        if len(set(slugs)) < len(slugs):
+            raise ConfigError(
+                f"names of {kind} become folders, and two of them would share one: "
+                f"{', '.join(slugs)}. Choose names that differ in letters or digits."
+            )
     path = folder / CONFIG_FILE
     content = plain(config.to_json())
     if path.is_file() and not fresh:

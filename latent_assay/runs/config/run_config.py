@@ -202,22 +202,25 @@ def _consistent(config: RunConfig) -> RunConfig:
                 f"`browse` names {wanted!r}, which is no SAE of this run; there are "
                 f"{', '.join(names)}.{did_you_mean(wanted, names)}"
             )
-    for plan in config.saes:
+    every = [each.plan for extension in config.extensions for each in extension.settings]
+    for plan in (*config.saes, *every):
         if plan.init == "features" and not isinstance(config.source, WorldSource):
             raise ConfigError(
                 f"[[sae]] {plan.name!r} begins at the true features, but only a [world] knows them."
             )
         _check_hook_point(plan, config)
-    for extension in config.extensions:
-        _check_hook_point(extension, config)
+    names = [each.name for each in config.extensions]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(
+            f"every [[extension]] needs a name of its own; {repeated[0]!r} occurs twice."
+        )
     return config
 
 
-def _check_hook_point(plan: SAEPlan | ExtensionPlan, config: RunConfig) -> None:
+def _check_hook_point(plan: SAEPlan, config: RunConfig) -> None:
     points = [each for each in config.hook_points if each is not None]
     if plan.hook_point is None:
-        goes_over = isinstance(plan, ExtensionPlan) and "hook_point" in plan.over
-        if len(points) > 1 and not goes_over:
+        if len(points) > 1:
             raise ConfigError(
                 f"{plan.name!r} does not say which `hook_point` it reads, one of "
                 f"{', '.join(points)}."

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from latent_assay.errors import ConfigError, did_you_mean
@@ -48,9 +48,15 @@ def read_table(kind: type, content: Any, place: str) -> Any:
 
 def write_table(table: Any) -> dict[str, Any]:
     """A dataclass as the table that `read_table` reads, its options beside its own keys."""
-    content = {name: getattr(table, name) for name in sorted(keys(type(table)))}
+    # what a table goes over is not one of its own values
+    own = keys(type(table)) - set(getattr(table, "over", ()))
+    content = {name: getattr(table, name) for name in sorted(own)}
     # nothing is said of what is left open, as TOML has no word for it
-    content = {name: value for name, value in content.items() if value is not None}
+    content = {
+        name: write_table(value) if is_dataclass(value) else value
+        for name, value in content.items()
+        if value is not None
+    }
     return content | getattr(table, "options", {})
 
 
