@@ -41,6 +41,8 @@ HOMES = {
     "wandb": {"tracking"},
     "tensorboard": {"tracking"},
     "sklearn": {"evals"},
+    "nltk": {"evals"},
+    "zstandard": {"evals"},
     "click": {"cli"},
     "jinja2": {"report"},
     "pydantic": {"runs"},

@@ -7,7 +7,8 @@ from source files with `ast`. Nothing is imported, so nothing of the library can
 import ast
 import hashlib
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from latent_assay.errors import DataError
@@ -25,23 +26,65 @@ def cpython_documentation() -> Iterator[str]:
 
     **Raises:** `DataError` if this Python came without its source files.
     """
-    library = Path(sysconfig.get_path("stdlib"))
-    modules = {
-        ".".join(path.relative_to(library).with_suffix("").parts): path
-        for path in library.rglob("*.py")
-        if not _LEFT_OUT & set(path.relative_to(library).parts)
-    }
+    modules = _modules()
     topics = _topics(modules.pop(_TOPICS)) if _TOPICS in modules else {}
     if not modules and not topics:
         raise DataError(
-            f"this Python has no source files in '{library}', so there is no documentation to "
+            f"this Python has no source files in '{_library()}', so there is no documentation to "
             "read. Use another Python, or text of your own."
         )
-    for name in sorted([*topics, *modules], key=lambda n: hashlib.sha256(n.encode()).digest()):
+    for name in _in_hashed_order([*topics, *modules]):
         if name in topics:
             yield topics[name]
         elif page := "\n\n".join(_docstrings(_parse(modules[name]), name)):
             yield page
+
+
+def package_documentation(packages: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The documents of some top-level packages, each with its package, in the same hashed order.
+
+    **Arguments:**
+    - `packages`: names such as `asyncio`, or `topics` for the pages of the language reference. Only
+      their files are read. One that this Python does not have yields nothing.
+    """
+    wanted = set(packages)
+    modules = _modules()
+    topics = _topics(modules[_TOPICS]) if "topics" in wanted and _TOPICS in modules else {}
+    chosen = [name for name in modules if name.split(".")[0] in wanted]
+    for name in _in_hashed_order([*topics, *chosen]):
+        if name in topics:
+            yield "topics", topics[name]
+        elif page := "\n\n".join(_docstrings(_parse(modules[name]), name)):
+            yield name.split(".")[0], page
+
+
+def library_source(packages: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The source of some top-level packages' modules, each with its name, in hashed order.
+
+    A file that is not UTF-8 is passed over.
+    """
+    wanted = set(packages)
+    modules = {name: path for name, path in _modules().items() if name.split(".")[0] in wanted}
+    for name in _in_hashed_order(modules):
+        with suppress(OSError, UnicodeDecodeError):
+            yield name, modules[name].read_text(encoding="utf-8")
+
+
+def _library() -> Path:
+    return Path(sysconfig.get_path("stdlib"))
+
+
+def _modules() -> dict[str, Path]:
+    library = _library()
+    return {
+        ".".join(path.relative_to(library).with_suffix("").parts): path
+        for path in library.rglob("*.py")
+        if not _LEFT_OUT & set(path.relative_to(library).parts)
+    }
+
+
+def _in_hashed_order(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
 
 
 def _parse(path: Path) -> ast.Module:

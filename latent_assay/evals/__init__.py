@@ -1,9 +1,11 @@
 """Measurements of what an SAE is good for, most of which need the language model itself."""
 
 from latent_assay.evals.catalogue import EVALUATIONS, Evaluation, evaluation
+from latent_assay.evals.labelled import Labelled
 from latent_assay.evals.linear_probe import ProbeConfig
 from latent_assay.evals.loss_recovered import LossRecovered, loss_recovered
 from latent_assay.evals.perturbation import Documents, PerturbationConfig
+from latent_assay.evals.probing import ProbingConfig, probe_labelled, sae_probes, sparse_probing
 from latent_assay.evals.result import (
     EvalResult,
     Value,
@@ -14,6 +16,7 @@ from latent_assay.evals.result import (
 )
 from latent_assay.evals.scr import SCR, scr
 from latent_assay.evals.splicing import Splice, spliced
+from latent_assay.evals.texts import LabelledTexts, python_passages
 from latent_assay.evals.tpp import TPP, tpp
 
 __all__ = [
@@ -23,9 +26,12 @@ __all__ = [
     "Documents",
     "EvalResult",
     "Evaluation",
+    "Labelled",
+    "LabelledTexts",
     "LossRecovered",
     "PerturbationConfig",
     "ProbeConfig",
+    "ProbingConfig",
     "Splice",
     "Value",
     "evaluation",
@@ -33,7 +39,11 @@ __all__ = [
     "measured",
     "not_measurable",
     "pooled",
+    "probe_labelled",
+    "python_passages",
+    "sae_probes",
     "scr",
+    "sparse_probing",
     "spliced",
     "tpp",
     "value",

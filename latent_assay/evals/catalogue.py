@@ -122,6 +122,13 @@ EVALUATIONS: Mapping[str, Evaluation] = MappingProxyType(
                 metrics=_metrics(*_probing("texts")),
             ),
             Evaluation(
+                name="sae_probes",
+                title="SAE-Probes",
+                headline="auc@1",
+                metrics=_metrics(*_probing("prompts")),
+                caveat="It saturates: SAEs of very different quality come close to 1 at larger k.",
+            ),
+            Evaluation(
                 name="parts_of_speech",
                 title="Parts of speech",
                 headline="auc@1",
