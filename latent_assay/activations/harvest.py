@@ -17,7 +17,7 @@ from latent_assay.activations.contexts import Context, contexts
 from latent_assay.activations.folder import compare_contexts, context_file
 from latent_assay.activations.harvest_job import HarvestJob
 from latent_assay.activations.language_model import LanguageModel
-from latent_assay.activations.plan import plan_harvest
+from latent_assay.activations.plan import Plan, plan_harvest
 from latent_assay.activations.store import ActivationStore
 from latent_assay.activations.text import TextInput, text_source
 from latent_assay.distributed import Ranks
@@ -47,6 +47,7 @@ def harvest(
     max_ram: int | None = None,
     progress: bool = True,
     ranks: Ranks | None = None,
+    plan: Plan | None = None,
 ) -> dict[str, ActivationStore]:
     r"""Read activations at hook points while a model reads text, and keep them in a folder.
 
@@ -83,6 +84,7 @@ def harvest(
     - `ranks`: processes that share the work, shard by shard; every one of them must call this with
       the same arguments, a copy of the model, and a folder that all can see. The files are those
       that one process would write.
+    - `plan`: what `plan_harvest` gave for the same arguments, if that was asked and shown before.
 
     **Returns:** an open store per hook point.
 
@@ -128,15 +130,16 @@ def harvest(
         compare_contexts(folder / context_file(0), beginning, whole=False)
         return {name: ActivationStore.open(folder, name) for name in names}
 
-    plan = plan_harvest(
-        model, source, hook_points=names, folder=folder, shard_tokens=shard_tokens,
-        n_tokens=n_tokens, context_size=context_size, batch_size=batch_size, dtype=dtype,
-        pack=pack, max_ram=max_ram,
-    )  # fmt: skip
     first, number_of_ranks = (True, 1) if ranks is None else (ranks.first, ranks.number)
     progress = progress and first
-    if progress:
-        tqdm.write("\n".join(plan.lines()), file=sys.stderr)
+    if plan is None:
+        plan = plan_harvest(
+            model, source, hook_points=names, folder=folder, shard_tokens=shard_tokens,
+            n_tokens=n_tokens, context_size=context_size, batch_size=batch_size, dtype=dtype,
+            pack=pack, max_ram=max_ram,
+        )  # fmt: skip
+        if progress:
+            tqdm.write("\n".join(plan.lines()), file=sys.stderr)
     plan.check()
     checks = {name: asdict(check) for name, check in model.verify(names).items()}
     n_kept = 0

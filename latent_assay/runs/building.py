@@ -23,7 +23,7 @@ def build(plan: SAEPlan, data: Data, config: RunConfig) -> Recipe:
     options: dict[str, Any] = dict(plan.options)
     if plan.init is not None:
         options["init"] = _initialisation(plan, data)
-    mean_bias = data.is_finite if plan.mean_bias is None else plan.mean_bias
+    mean_bias = data.has_offset if plan.mean_bias is None else plan.mean_bias
     if mean_bias and plan.recipe not in ("linear", "wsae"):
         options["b_dec"] = data.scale * data.excerpt(_EXCERPT).mean(0)
     if "gamma" in options:

@@ -27,8 +27,8 @@ def slug(name: str) -> str:
 
 
 def training_folder(folder: Path, name: str) -> Path:
-    """Where an SAE's checkpoint and log are."""
-    return folder / "training" / slug(name)
+    """Where the checkpoint and log of an SAE or ensemble are; all their folders' if unnamed."""
+    return folder / "training" / slug(name) if name else folder / "training"
 
 
 def sae_folder(folder: Path, name: str) -> Path:

@@ -30,10 +30,12 @@ from latent_assay.report import (
     browser_of,
 )
 from latent_assay.runs.config import RunConfig
+from latent_assay.runs.data import Data
 from latent_assay.runs.extension_pages import extension_sections, write_case_studies
 from latent_assay.runs.families import families
 from latent_assay.runs.folder import sae_folder, stored_config, training_folder
-from latent_assay.runs.sources import Data, StoredData, WorldData, prepare
+from latent_assay.runs.sources import prepare
+from latent_assay.runs.world_data import WorldData
 from latent_assay.sae import SAE
 
 _BASELINE_SEEDS = (0, 1, 2)
@@ -125,7 +127,7 @@ def _sae_sections(trained: list[Trained], data: Data, bar: Any) -> list[Any]:
             {each.name: each.measurement.density.flatten().numpy() for each in trained}
         )
     )
-    if isinstance(data, StoredData) and data.store.manifest:
+    if data.text is not None:
         sections.append(_browser(trained, data, bar))
     return sections
 
@@ -246,9 +248,10 @@ def _size(sae: SAE) -> str:
 
 def _on_training(sae: SAE, data: Data) -> str:
     """How well it does on what it was trained on, where that is not what it is measured on."""
-    if not isinstance(data, StoredData):
+    seen = data.seen(_EXCERPT)
+    if seen is None:
         return ""
-    fvu = measure(sae, data.excerpt(_EXCERPT).split(2_048)).metrics["fvu"]
+    fvu = measure(sae, seen.split(2_048)).metrics["fvu"]
     return f"; FVU {float(fvu.mean()):.3f} on activations it was trained on"
 
 
@@ -326,10 +329,11 @@ def _most_typical(maps: Tensor) -> int:
     return int(distance.sum(1).argmin())
 
 
-def _browser(trained: list[Trained], data: StoredData, bar: Any) -> LatentBrowser:
+def _browser(trained: list[Trained], data: Data, bar: Any) -> LatentBrowser:
     """Contexts of every latent, over the first part of the text, which it was trained on."""
-    store = data.store.part(0, min(data.store.n_rows, data.browsed))
-    return browser_of(store, {each.name: each.sae for each in trained}, advance=bar.update)
+    assert data.text is not None
+    saes = {each.name: each.sae for each in trained}
+    return browser_of(data.text, saes, advance=bar.update)
 
 
 def _provenance(config: RunConfig, data: Data, folder: Path) -> dict[str, Any]:
