@@ -11,11 +11,22 @@ from latent_assay.distributed import Ranks
 from latent_assay.runs.config import FileSource, ModelSource, RunConfig, WorldSource
 from latent_assay.runs.data import Data, Request
 from latent_assay.runs.live_source import LockstepStream
-from latent_assay.runs.model_data import LiveData, open_model
+from latent_assay.runs.model_data import LiveData, language_model, open_model, text_of
 from latent_assay.runs.stored_data import StoredData, open_file
-from latent_assay.runs.world_data import open_world
+from latent_assay.runs.world_data import WorldData, open_world
 
-__all__ = ["OPENERS", "Data", "Prepared", "Request", "StoredData", "prepare"]
+__all__ = [
+    "OPENERS",
+    "Data",
+    "LiveData",
+    "Prepared",
+    "Request",
+    "StoredData",
+    "WorldData",
+    "language_model",
+    "prepare",
+    "text_of",
+]
 
 OPENERS: dict[type, Callable[[Request], Mapping[str | None, Data]]] = {
     WorldSource: open_world,
