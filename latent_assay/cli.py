@@ -69,6 +69,13 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print the result a
 _seed = click.option(
     "--seed", type=click.IntRange(0), help="Seed of the data; overrides the file's."
 )
+_set = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A value in place of the file's, such as training.steps=20; may be repeated.",
+)
 _fresh = click.option("--fresh", is_flag=True, help="Train anew even where checkpoints are.")
 
 
@@ -110,6 +117,7 @@ Examples:
   assay train hierarchy                      a configuration that comes with the package
   assay train my_run.toml --out runs/first
   assay train my_run.toml --seed 1 --out runs/second
+  assay train minilm --set model.tokens=50_000 --set training.steps=100 --out /tmp/try
 
 \b
 A small configuration:
@@ -132,12 +140,19 @@ Ctrl-C keeps everything; the same command goes on."""
 )
 @click.argument("config")
 @_out(None)
+@_set
 @_seed
 @_fresh
 @_json
 @_quiet
 def train(
-    config: str, out: Path | None, seed: int | None, fresh: bool, as_json: bool, quiet: bool
+    config: str,
+    out: Path | None,
+    settings: tuple[str, ...],
+    seed: int | None,
+    fresh: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Train the SAEs of a configuration, and report.
 
@@ -145,7 +160,9 @@ def train(
     --out, everything goes to runs/NAME.
     """
     folder = out or Path("runs") / Path(config).stem
-    result = _train(config, folder, seed, fresh, quiet or as_json, announce=not as_json)
+    result = _train(
+        config, folder, seed, fresh, quiet or as_json, announce=not as_json, settings=settings
+    )
     _finish([result], as_json)
 
 
@@ -334,14 +351,21 @@ def _tell(content: dict[str, Any], as_json: bool) -> None:
 
 
 def _train(
-    config: str, folder: Path, seed: int | None, fresh: bool, quiet: bool, *, announce: bool
+    config: str,
+    folder: Path,
+    seed: int | None,
+    fresh: bool,
+    quiet: bool,
+    *,
+    announce: bool,
+    settings: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     from dataclasses import replace
 
     from latent_assay.runs import read_config
     from latent_assay.runs import train as train_run
 
-    plan = read_config(config)
+    plan = read_config(config, settings)
     if seed is not None:
         plan = replace(plan, seed=seed)
     if announce:

@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +11,7 @@ from latent_assay.errors import ConfigError, did_you_mean
 from latent_assay.runs.config.ensembles import EnsemblePlan, ensembles
 from latent_assay.runs.config.extension import ExtensionPlan, read_extension
 from latent_assay.runs.config.grid import GridPlan, read_grid
+from latent_assay.runs.config.overrides import LISTS, override
 from latent_assay.runs.config.plans import SAEPlan, TrainingPlan, read_plan, training_config
 from latent_assay.runs.config.source import (
     SOURCES,
@@ -21,8 +22,6 @@ from latent_assay.runs.config.source import (
 )
 from latent_assay.runs.config.tables import checked, known, read_table, write_table
 from latent_assay.training import TrainingConfig
-
-_LISTS = ("sae", "grid", "extension")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +87,12 @@ def shipped_configs() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
-def read_config(source: str | Path) -> RunConfig:
+def read_config(source: str | Path, settings: Iterable[str] = ()) -> RunConfig:
     """Read a configuration file, or one that comes with the package by its name.
+
+    **Arguments:**
+    - `source`: a file or a name.
+    - `settings`: values in place of the file's, such as "training.steps=20"; see `override`.
 
     **Raises:** `ConfigError` naming the file, the place in it, and what was expected there.
     """
@@ -110,7 +113,8 @@ def read_config(source: str | Path) -> RunConfig:
             f"'{source}' is not valid {kind}: {error}. Correct that place."
         ) from error
     try:
-        return parse_config(content)
+        chosen = list(settings)
+        return parse_config(override(content, chosen) if chosen else content)
     except ConfigError as error:
         raise ConfigError(f"in '{source}': {error}") from error
 
@@ -123,7 +127,7 @@ def parse_config(content: Mapping[str, Any]) -> RunConfig:
     if not isinstance(content, Mapping):
         raise ConfigError(f"a configuration must be a table, found {type(content).__name__}.")
     top = {each.name for each in fields(RunConfig)} - {"source", "saes", "grids", "extensions"}
-    known(content, top | {*_LISTS, *SOURCES}, "the configuration")
+    known(content, top | {*LISTS, *SOURCES}, "the configuration")
     saes = [read_plan(each, place) for each, place in _tables(content, "sae")]
     grids, extensions = [], []
     for each, place in _tables(content, "grid"):
