@@ -8,6 +8,7 @@
     ├── HookError           a hook point that the model does not have (also a KeyError)
     ├── FormatError         a file that is not what it should be (also a ValueError)
     ├── StorageError        a file that could not be written (also an OSError)
+    ├── EndpointError       another program did not answer as it should (also a ConnectionError)
     ├── TrainingDiverged    input, loss or gradient stopped being finite (also an ArithmeticError)
     └── MissingExtra        an optional dependency is not installed (also an ImportError)
 
@@ -54,6 +55,10 @@ class FormatError(AssayError, ValueError):
 
 class StorageError(AssayError, OSError):
     """A file that could not be written; what was there before is untouched."""
+
+
+class EndpointError(AssayError, ConnectionError):
+    """Another program, asked over the network, gave no answer or none that can be read."""
 
 
 class TrainingDiverged(AssayError, ArithmeticError):
