@@ -49,7 +49,7 @@ def test_every_error_can_be_caught_as_one_and_says_its_message_plainly():
         for each in vars(errors).values()
         if isinstance(each, type) and issubclass(each, AssayError)
     ]
-    assert len(tree) == 10
+    assert len(tree) == 11
     for each in tree:
         # a KeyError would show the repr of its message, quotes included
         assert str(each("what was wrong")) == "what was wrong"
