@@ -6,6 +6,12 @@ from latent_assay.evals.linear_probe import ProbeConfig
 from latent_assay.evals.loss_recovered import LossRecovered, loss_recovered
 from latent_assay.evals.perturbation import Documents, PerturbationConfig
 from latent_assay.evals.probing import ProbingConfig, probe_labelled, sae_probes, sparse_probing
+from latent_assay.evals.removal import (
+    TwoConcepts,
+    python_two_concepts,
+    spurious_correlation_removal,
+    targeted_probe_perturbation,
+)
 from latent_assay.evals.result import (
     EvalResult,
     Value,
@@ -33,6 +39,7 @@ __all__ = [
     "ProbeConfig",
     "ProbingConfig",
     "Splice",
+    "TwoConcepts",
     "Value",
     "evaluation",
     "loss_recovered",
@@ -41,10 +48,13 @@ __all__ = [
     "pooled",
     "probe_labelled",
     "python_passages",
+    "python_two_concepts",
     "sae_probes",
     "scr",
     "sparse_probing",
     "spliced",
+    "spurious_correlation_removal",
+    "targeted_probe_perturbation",
     "tpp",
     "value",
 ]

@@ -136,6 +136,7 @@ def _balanced(
             f"one combination of the two concepts has {n} {what} documents; expected at least "
             f"{FEWEST}. Give more text, or concepts that occur with and without each other."
         )
+    n -= n % 2  # so that half of each makes as many as two of four combinations
     generator = torch.Generator().manual_seed(seed)
     rows = torch.cat([draw(number, each, n, generator) for each in range(4)])
     return documents.take(rows), concepts[rows]
