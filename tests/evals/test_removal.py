@@ -38,7 +38,7 @@ def some(texts, n):
 
 def test_both_are_measured_beside_baselines(minilm, sae):
     concepts = python_two_concepts()
-    texts, chosen = some(concepts, 260)
+    texts, chosen = some(concepts, 330)
     two = TwoConcepts(
         texts=texts, concepts=concepts.concepts[chosen], names=concepts.names, name="some"
     )
