@@ -334,6 +334,68 @@ def compare(
     click.echo(f"report: {found.page}")
 
 
+@main.command(
+    epilog="""\b
+Examples:
+  assay diagnose runs/first/saes/topk                     weights alone, in seconds
+  assay diagnose runs/first/saes/topk --activations runs/first/activations --out diagnosis
+  assay diagnose SAE --model bundled:all-MiniLM-L6-v2 --text cpython
+  assay diagnose SAE --world hierarchical_demo --json | jq .counts"""
+)
+@click.argument("sae")
+@click.option("--activations", type=click.Path(path_type=Path), help="A harvest, or a file.")
+@click.option("--model", help="Harvest activations from this model: folder, name or bundled one.")
+@click.option("--text", default="cpython", show_default=True, help="Text to harvest from.")
+@_hook_point
+@click.option("--world", help="Sample activations from this world.")
+@click.option(
+    "--samples",
+    type=click.IntRange(1),
+    default=100_000,
+    show_default=True,
+    help="Activations to read, at most.",
+)
+@click.option("--member", type=click.IntRange(0), help="Which member of an ensemble.")
+@click.option(
+    "--extension",
+    type=click.Path(path_type=Path),
+    help="An extension of this SAE, for what its latents handed over.",
+)
+@_out(None)
+@_json
+@_quiet
+def diagnose(
+    sae: str, activations: Path | None, model: str | None, text: str, hook_point: str | None,
+    world: str | None, samples: int, member: int | None, extension: Path | None,
+    out: Path | None, as_json: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Tell what each latent of SAE is made of, how surely, and what to change.
+
+    SAE is what `assay show` takes. Without activations the weights alone are judged, which shows
+    less. With --out, everything is written there for reading by other programs; --json lists every
+    latent.
+    """
+    from latent_assay.runs.diagnosing import diagnose_files
+
+    found = diagnose_files(
+        sae, activations=activations, model=model, text=text, hook_point=hook_point, world=world,
+        samples=samples, member=member, extension=extension, folder=out,
+        progress=not (quiet or as_json),
+    )  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2))
+        return
+    read = f"{found.evidence.n_samples:,} activations" if found.evidence.n_samples else "weights"
+    click.echo(f"{found.width:,} latents, judged by {read}")
+    for verdict, n in found.counts().items():
+        if n:
+            click.echo(f"{n:>8,}  {n / found.width:>6.1%}  {verdict.value.replace('_', ' ')}")
+    for each in found.advice[:3]:
+        click.echo(f"{each.code} ({each.latents:,} latents): {each.text}")
+    if out is not None:
+        click.echo(f"diagnosis: {out}")
+
+
 def _tell(content: dict[str, Any], as_json: bool) -> None:
     """Names and values in two columns, or JSON."""
     if as_json:

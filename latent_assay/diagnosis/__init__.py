@@ -11,6 +11,7 @@
 
 from latent_assay.diagnosis.calibration_model import Calibration, Term, VerdictModel
 from latent_assay.diagnosis.case_study import CaseConfig, case_study
+from latent_assay.diagnosis.columns import COLUMNS, DRAWINGS
 from latent_assay.diagnosis.comparison import (
     ComparedSAE,
     Comparison,
@@ -43,6 +44,8 @@ from latent_assay.diagnosis.penalty_floor import FlooredRamp, with_penalty_floor
 from latent_assay.diagnosis.verdict import FAILURES, PRECEDENCE, VERDICTS, Verdict
 
 __all__ = [
+    "COLUMNS",
+    "DRAWINGS",
     "FAILURES",
     "PRECEDENCE",
     "VERDICTS",

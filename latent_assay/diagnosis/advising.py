@@ -12,7 +12,7 @@ _TEXTS: dict[Verdict, tuple[tuple[str, str], ...]] = {
         (
             "matryoshka",
             "Parents have holes where their children fire: train with nested losses "
-            "(`matryoshka_batchtopk`), whose inner levels must reconstruct without the children.",
+            "(`recipes.matryoshka_batchtopk`), whose inner levels must do without the children.",
         ),
         (
             "less_sparsity",
@@ -55,7 +55,7 @@ _TEXTS: dict[Verdict, tuple[tuple[str, str], ...]] = {
         (
             "two_peaks",
             "More than one thing makes these latents fire: add the loss of activation "
-            "orthogonality (`top_k` with `ActivationOrthogonality`), or widen.",
+            "orthogonality (`losses.ActivationOrthogonality`), or widen.",
         ),
     ),
     Verdict.DEAD: (
@@ -75,9 +75,9 @@ _TEXTS: dict[Verdict, tuple[tuple[str, str], ...]] = {
 }
 
 
-def advice(probabilities: Float[ndarray, "latent verdict"], tier_has: set[Verdict]) -> tuple[
-    Advice, ...
-]:
+def advice(
+    probabilities: Float[ndarray, "latent verdict"], tier_has: set[Verdict]
+) -> tuple[Advice, ...]:
     """What to change, the advice that would help most latents first.
 
     Each failure has its advice; a latent counts for every failure that it has with probability at

@@ -72,9 +72,7 @@ class _Slots:
         - `number`: how many entries of that latent came before, in all batches.
         """
         draw = torch.rand(len(latent), generator=self.generator, dtype=torch.float64)
-        place = torch.where(
-            number < self.places, number, (draw * (number + 1)).to(torch.int64)
-        )
+        place = torch.where(number < self.places, number, (draw * (number + 1)).to(torch.int64))
         kept = (place < self.places).nonzero().squeeze(-1)
         # of several entries for one place the last stays, as if they had come one by one
         key = latent[kept] * self.places + place[kept]

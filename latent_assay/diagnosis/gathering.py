@@ -13,9 +13,9 @@ from latent_assay.diagnosis.evidence import Evidence, Tier
 from latent_assay.diagnosis.firing_columns import firing_columns, kinship_strength
 from latent_assay.diagnosis.firing_record import record
 from latent_assay.diagnosis.hedge_evidence import hedges, nearest_to
+from latent_assay.diagnosis.kinship import relatives
 from latent_assay.diagnosis.pair_evidence import pair_firings
 from latent_assay.diagnosis.peaks import peaks
-from latent_assay.diagnosis.kinship import relatives
 from latent_assay.diagnosis.subject import Subject, subject
 from latent_assay.diagnosis.weights_evidence import PairWeights, pair_weights
 from latent_assay.errors import ConfigError, ShapeError
@@ -161,8 +161,8 @@ def _histogram(
 
 def _numpy(tensors: dict[str, Tensor]) -> dict[str, ndarray]:
     return {
-        name: tensor.double().numpy() if name.find(".") < 0 else np.ascontiguousarray(tensor.numpy())
+        name: tensor.double().numpy()
+        if name.find(".") < 0
+        else np.ascontiguousarray(tensor.numpy())
         for name, tensor in tensors.items()
     }
-
-

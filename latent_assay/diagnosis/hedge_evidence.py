@@ -14,9 +14,10 @@ silent are those of $z = 0$), and how clearly the two kinds are apart. In a hedg
 $h \approx H \neq 0$.
 
 Directions are looked for where the latent fires (the residual's leading components, and its
-covariance with $(e + z \hat d) \cdot \hat d$, which is larger where $u$ is; where the encoder reads along
-the decoder row they show only $u - h \hat d$, and $h$ follows from the slope) and where it is silent (the mean
-residual of the samples in which $e \cdot \hat d$ is extreme: there $u$ is present without $f$).
+covariance with $(e + z \hat d) \cdot \hat d$, which is larger where $u$ is; where the encoder
+reads along the decoder row they show only $u - h \hat d$, and $h$ follows from the slope) and
+where it is silent (the mean residual of the samples in which $e \cdot \hat d$ is extreme: there $u$
+is present without $f$).
 """
 
 from dataclasses import dataclass
@@ -99,9 +100,7 @@ def _hedges(
     along = torch.bmm(residual, decoder.unsqueeze(-1)).squeeze(-1)
     asked = along + kept
     level = asked.sum(-1, keepdim=True) / n
-    pull = torch.bmm(
-        torch.where(real, asked - level, 0.0).unsqueeze(1), centred
-    ).squeeze(1)
+    pull = torch.bmm(torch.where(real, asked - level, 0.0).unsqueeze(1), centred).squeeze(1)
     pull = pull - (pull * decoder).sum(-1, keepdim=True) * decoder
     inside = [pull, *_components(centred, decoder).unbind(1)]
 
@@ -291,5 +290,3 @@ def nearest_to(
         best, index = cosines.max(-1)
         found.append(torch.where(best >= least, index, -1))
     return torch.cat(found)
-
-

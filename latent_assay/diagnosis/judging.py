@@ -4,10 +4,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
 
+from latent_assay.diagnosis.advising import advice
 from latent_assay.diagnosis.calibration_model import Calibration
 from latent_assay.diagnosis.diagnosis import Diagnosis
 from latent_assay.diagnosis.evidence import Evidence
@@ -28,24 +30,28 @@ def diagnose(
     activations: Iterable[Float[Tensor, "batch d_in"]] | None = None,
     *,
     member: int | None = None,
+    handed_over: Float[Tensor, " latent"] | None = None,
     calibration: Calibration | None = None,
     provenance: dict[str, Any] | None = None,
+    generator: torch.Generator | None = None,
 ) -> Diagnosis:
     """What each latent of an SAE is made of.
 
     **Arguments:**
     - `sae`: any SAE that was loaded or trained; it is judged as it is exported.
-    - `activations`: batches of raw activations that can be gone through more than once, such as a
-      list; None to judge by the weights alone.
+    - `activations`: batches of raw activations, gone through once; None to judge by the weights
+      alone.
     - `member`: which member of an ensemble; None if there is only one.
+    - `handed_over`: each latent's hedging degree from a continuation, if there was one.
     - `calibration`: from evidence to probabilities; None for the package's own.
     - `provenance`: what should stand in the result about SAE and activations.
+    - `generator`: which firings are looked at closely; seed 0 if None.
 
     **Returns:** the diagnosis; see `headline` for how the verdict is chosen.
 
     **Raises:** as `evidence` does.
     """
-    found = gather(sae, activations, member=member)
+    found = gather(sae, activations, member=member, handed_over=handed_over, generator=generator)
     return judge(found, calibration, provenance=provenance)
 
 
@@ -66,6 +72,7 @@ def judge(
         scores=scores,
         probabilities=probabilities,
         chosen=headline(probabilities, found.columns.get("firings")),
+        advice=advice(probabilities, set(calibration.models[found.tier])),
         provenance={**(provenance or {}), "calibration": calibration.provenance},
     )
 

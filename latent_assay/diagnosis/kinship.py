@@ -67,9 +67,7 @@ def relatives(
                 hedge.strength[which].double(),
             )
         )
-    latents, others, roles, shares = (
-        torch.cat(each).numpy() for each in zip(*found, strict=True)
-    )
+    latents, others, roles, shares = (torch.cat(each).numpy() for each in zip(*found, strict=True))
     order = np.lexsort((-np.abs(shares), roles, latents))
     return Relatives(
         latent=latents[order], other=others[order], role=roles[order], share=shares[order]

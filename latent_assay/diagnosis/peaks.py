@@ -69,8 +69,7 @@ def _peaks(values: Float[Tensor, "latent value"], fewest: int) -> Peaks:
 
     fits = [_mixture(x, w, groups) for groups in range(1, MOST + 1)]
     criteria = [
-        -2 * fit[0] + (3 * groups - 1) * count.log()
-        for groups, fit in enumerate(fits, start=1)
+        -2 * fit[0] + (3 * groups - 1) * count.log() for groups, fit in enumerate(fits, start=1)
     ]
     logs = torch.where(real, x.clamp_min(1e-6).log(), 0.0)
     centre = logs.sum(-1) / count
@@ -136,7 +135,12 @@ def _mixture(
         var = var.clamp_min(floor)
     likelihood = (_logs(x, weight, mean, var).logsumexp(-1) * w).sum(-1)
     order = mean.argsort(-1)
-    return likelihood, *(each.gather(-1, order) for each in (weight, mean, var.sqrt()))
+    return (
+        likelihood,
+        weight.gather(-1, order),
+        mean.gather(-1, order),
+        var.sqrt().gather(-1, order),
+    )
 
 
 def _logs(x: Tensor, weight: Tensor, mean: Tensor, var: Tensor) -> Tensor:

@@ -56,9 +56,7 @@ def subject(sae: SAE, member: int | None) -> Subject:
         )
     chosen = 0 if member is None else member
     if not 0 <= chosen < sae.members:
-        raise ConfigError(
-            f"`member` is {member}, but this SAE has members 0 to {sae.members - 1}."
-        )
+        raise ConfigError(f"`member` is {member}, but this SAE has members 0 to {sae.members - 1}.")
     # a copy costs as much memory as the SAE; a single member that exports to itself needs none
     one = sae if sae.members == 1 and not sae.padded else sae.take(chosen)
     one = one.exported() if one.training or one.sparsifier.compares_samples else one
@@ -73,8 +71,9 @@ def subject(sae: SAE, member: int | None) -> Subject:
     length = W_dec.norm(dim=-1)
     offset = b_enc if one.subtract_b_dec else b_enc + W_enc @ b_dec
     theta = getattr(one.sparsifier, "threshold", None)
-    per_latent = isinstance(theta, Tensor) and theta.shape[-1] == len(length)
-    threshold = theta.detach()[0].float() if per_latent else torch.zeros_like(length)
+    threshold = torch.zeros_like(length)
+    if isinstance(theta, Tensor) and theta.shape[-1] == len(length):
+        threshold = theta.detach()[0].float()
     return Subject(
         sae=one.eval() if one is not sae else one,
         decoder=W_dec / length.clamp_min(1e-30).unsqueeze(-1),
