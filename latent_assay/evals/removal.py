@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from latent_assay.activations.language_model import LanguageModel
 from latent_assay.baselines import permuted_decoder
 from latent_assay.errors import DataError
 from latent_assay.evals.labelled import one_hot
+from latent_assay.evals.linear_probe import draw
 from latent_assay.evals.perturbation import Documents, PerturbationConfig
 from latent_assay.evals.reading import pooled, token_activations
 from latent_assay.evals.representations import readers, single
@@ -109,7 +110,7 @@ def targeted_probe_perturbation(
     number = one_hot(texts.labels, texts.classes).long().argmax(1)
 
     def once(x: Tensor, z: Tensor, W_dec: Tensor, seed: int) -> Mapping[str, float | None]:
-        train, test = _split(len(x), seed)
+        train, test = _split(number, seed)
         whole = Documents(x=x, z=z)
         found: TPP = tpp(
             whole.take(train),
@@ -159,9 +160,10 @@ def spurious_correlation_removal(
     """
     config = config or PerturbationConfig()
     texts = texts or python_two_concepts()
+    combination = texts.concepts.long() @ torch.tensor([2, 1])
 
     def once(x: Tensor, z: Tensor, W_dec: Tensor, seed: int) -> Mapping[str, float | None]:
-        train, test = _split(len(x), seed)
+        train, test = _split(combination, seed)
         whole = Documents(x=x, z=z)
         found: SCR = scr(
             whole.take(train),
@@ -279,10 +281,16 @@ def _over_seeds(numbers: Sequence[Mapping[str, float | None]]) -> dict[str, list
     return found
 
 
-def _split(n: int, seed: int) -> tuple[Tensor, Tensor]:
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    held_out = round(TEST_SHARE * n)
-    return order[held_out:], order[:held_out]
+def _split(group: Int[Tensor, " text"], seed: int) -> tuple[Tensor, Tensor]:
+    """Training and test rows, with the same share of every group in both."""
+    generator = torch.Generator().manual_seed(seed)
+    train, test = [], []
+    for each in group.unique().tolist():
+        rows = draw(group, each, len(group), generator)
+        held_out = round(TEST_SHARE * len(rows))
+        train.append(rows[held_out:])
+        test.append(rows[:held_out])
+    return torch.cat(train), torch.cat(test)
 
 
 def _seeded(config: PerturbationConfig, seed: int) -> PerturbationConfig:

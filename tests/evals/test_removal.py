@@ -32,13 +32,14 @@ def sae():
 
 
 def some(texts, n):
-    chosen = torch.randperm(len(texts.texts), generator=torch.Generator().manual_seed(0))[:n]
+    combination = texts.concepts.long() @ torch.tensor([2, 1])
+    chosen = torch.cat([(combination == each).nonzero()[:n, 0] for each in range(4)])
     return [texts.texts[i] for i in chosen.tolist()], chosen
 
 
 def test_both_are_measured_beside_baselines(minilm, sae):
     concepts = python_two_concepts()
-    texts, chosen = some(concepts, 330)
+    texts, chosen = some(concepts, 50)
     two = TwoConcepts(
         texts=texts, concepts=concepts.concepts[chosen], names=concepts.names, name="some"
     )
