@@ -6,6 +6,7 @@ one paragraph; 130 interrupted, with everything kept.
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ Examples:
   assay demo                      a toy world and a real language model, in minutes
   assay train hierarchy --out runs/h    a configuration that comes with the package
   assay train my_run.toml         your own
+  assay plan my_run.toml          what it will take
   assay report runs/h             the report again, from what lies in the folder
   assay show runs/h/saes/plain    what is in this file?
   assay reproduce --quick         what the papers claim, tested""",
@@ -157,13 +159,108 @@ def train(
     """Train the SAEs of a configuration, and report.
 
     CONFIG is a TOML file, or the name of a configuration that comes with the package. Without
-    --out, everything goes to runs/NAME.
+    --out, everything goes to runs/NAME. What the run takes is told before it starts. Started by
+    `torchrun --nproc-per-node N -m latent_assay train CONFIG`, N processes share the work.
     """
+    from latent_assay.distributed import Ranks
+
     folder = out or Path("runs") / Path(config).stem
-    result = _train(
-        config, folder, seed, fresh, quiet or as_json, announce=not as_json, settings=settings
-    )
-    _finish([result], as_json)
+    with Ranks.join() if Ranks.launched() else nullcontext() as ranks:
+        result = _train(
+            config,
+            folder,
+            seed,
+            fresh,
+            quiet or as_json,
+            announce=not as_json,
+            settings=settings,
+            ranks=ranks,
+        )
+    if ranks is None or ranks.first or result["interrupted"]:  # the first speaks for all
+        _finish([result], as_json)
+
+
+@main.command(
+    epilog="""\b
+Examples:
+  assay plan my_run.toml
+  assay plan minilm --json | jq .ram_bytes"""
+)
+@click.argument("config")
+@_out(None)
+@_set
+@_json
+def plan(config: str, out: Path | None, settings: tuple[str, ...], as_json: bool) -> None:
+    """Tell what a run takes: memory, disk, time, bytes per token. Nothing is trained.
+
+    CONFIG is what `assay train` takes, and --out where the run would go. The model is loaded, and
+    its speed measured. What cannot fit is refused with exit status 2, after the plan is told.
+    """
+    from latent_assay.runs import plan_of, read_config
+
+    folder = out or Path("runs") / Path(config).stem
+    found = plan_of(read_config(config, settings), folder)
+    click.echo(json.dumps(found.to_json(), indent=2) if as_json else "\n".join(found.lines()))
+    found.check()
+
+
+@main.command(
+    epilog="""\b
+Examples:
+  assay submit k_16.toml k_32.toml --out /shared/grid --executor slurm -s gpus_per_node=1
+  assay submit *.toml --executor local --wait      processes on this machine"""
+)
+@click.argument("configs", nargs=-1, required=True)
+@_out("runs")
+@click.option(
+    "--executor",
+    type=click.Choice(["slurm", "local", "debug"]),
+    default="slurm",
+    show_default=True,
+    help="Where jobs run: a Slurm cluster, processes on this machine, or this process.",
+)
+@click.option(
+    "-s",
+    "--setting",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="What a job needs, as submitit calls it: timeout_min=60, slurm_partition=gpu.",
+)
+@click.option("--wait", is_flag=True, help="Wait until all jobs have ended.")
+@_json
+def submit(
+    configs: tuple[str, ...],
+    out: Path,
+    executor: str,
+    settings: tuple[str, ...],
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Submit a job for each of several configurations to a cluster.
+
+    CONFIGS are what `assay train` takes; each run goes to the folder of its name in --out, which
+    all machines must share. The same command continues runs that were interrupted.
+    """
+    from latent_assay.runs import submit as submit_runs
+    from latent_assay.runs.submission import parse_settings
+
+    jobs = submit_runs(configs, out, executor=executor, **parse_settings(settings))
+    found = {name: {"job": job.job_id, "folder": str(out / name)} for name, job in jobs.items()}
+    if not as_json:
+        for name, job in found.items():
+            click.echo(f"{name}: job {job['job']} → {job['folder']}")
+    failed = []
+    for name, job in jobs.items() if wait or executor == "debug" else ():
+        error = job.exception()
+        found[name]["error"] = None if error is None else str(error).strip().splitlines()[-1]
+        if error is not None:
+            failed.append(name)
+            click.echo(f"assay: the job {name} failed: {found[name]['error']}", err=True)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    if failed:
+        sys.exit(2)
 
 
 @main.command(
@@ -421,6 +518,7 @@ def _train(
     *,
     announce: bool,
     settings: tuple[str, ...] = (),
+    ranks: Any = None,
 ) -> dict[str, Any]:
     from dataclasses import replace
 
@@ -430,9 +528,9 @@ def _train(
     plan = read_config(config, settings)
     if seed is not None:
         plan = replace(plan, seed=seed)
-    if announce:
+    if announce and (ranks is None or ranks.first):
         click.echo(f"{plan.title} → {folder}", err=True)
-    outcome = train_run(plan, folder, fresh=fresh, progress=not quiet)
+    outcome = train_run(plan, folder, fresh=fresh, progress=not quiet, ranks=ranks)
     return {
         "folder": str(outcome.folder),
         "report": None if outcome.report is None else str(outcome.report),

@@ -100,7 +100,7 @@ def harvest(
         pack,
     )  # fmt: skip
     if shard_tokens is None:
-        shard_tokens = max(1024, _SHARD_BYTES // (max(widths.values()) * dtype.itemsize))
+        shard_tokens = usual_shard_tokens(max(widths.values()), dtype)
     source = text_source(documents)
     folder = Path(folder).expanduser()
     request = {
@@ -171,6 +171,16 @@ def harvest(
         job.finish(checks)
     meet()
     return {name: ActivationStore.open(folder, name) for name in names}
+
+
+def usual_shard_tokens(d_in: int, dtype: torch.dtype) -> int:
+    """Tokens of text per file, where nothing is said of it: as many as make 64 MiB.
+
+    **Arguments:**
+    - `d_in`: of the widest hook point.
+    - `dtype`: in which activations are kept.
+    """
+    return max(1024, _SHARD_BYTES // (d_in * dtype.itemsize))
 
 
 def _check(

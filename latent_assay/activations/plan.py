@@ -17,6 +17,7 @@ from latent_assay.activations.contexts import Context, contexts
 from latent_assay.activations.language_model import LanguageModel
 from latent_assay.activations.live import LiveStream
 from latent_assay.activations.machine import memory_limit, peak_memory
+from latent_assay.activations.quantities import size_in_words, time_in_words
 from latent_assay.activations.reading import read_contexts
 from latent_assay.activations.ring import FIRST, WINDOW
 from latent_assay.activations.text import TextInput, text_source
@@ -85,24 +86,27 @@ class Plan:
 
     def lines(self) -> list[str]:
         """The plan in words, for printing."""
-        limit = "" if self.ram_limit is None else f" of {_size(self.ram_limit)}"
+        limit = "" if self.ram_limit is None else f" of {size_in_words(self.ram_limit)}"
         lines = [
             self.title,
-            f"  memory  {_size(self.ram_bytes)}{limit}",
-            *(f"            {_size(share.bytes):>8}  {share.what}" for share in self.ram),
+            f"  memory  {size_in_words(self.ram_bytes)}{limit}",
+            *(f"            {size_in_words(share.bytes):>8}  {share.what}" for share in self.ram),
         ]
         if self.disk_limit is not None:
-            needed = "unknown until the text ends" if self.n_tokens is None else _size(self.disk)
-            lines.append(f"  disk    {needed}, {_size(self.disk_limit)} free")
+            needed = (
+                "unknown until the text ends" if self.n_tokens is None else size_in_words(self.disk)
+            )
+            lines.append(f"  disk    {needed}, {size_in_words(self.disk_limit)} free")
         rate = f"{self.tokens_per_second:,.0f} tokens/s measured"
         if self.seconds is None:
-            lines.append(
-                f"  time    {_span(1e6 / self.tokens_per_second)} per million tokens, {rate}"
-            )
+            million = time_in_words(1e6 / self.tokens_per_second)
+            lines.append(f"  time    {million} per million tokens, {rate}")
         else:
-            lines.append(f"  time    {_span(self.seconds)} for {self.n_tokens:,} tokens, {rate}")
+            lines.append(
+                f"  time    {time_in_words(self.seconds)} for {self.n_tokens:,} tokens, {rate}"
+            )
         if self.again:
-            span = _span(self.again / self.tokens_per_second)
+            span = time_in_words(self.again / self.tokens_per_second)
             lines.append(f"  resume  reads up to {self.again:,} tokens again, {span}")
         lines.append(f"  size    {self.bytes_per_token:,} bytes per token")
         return lines
@@ -115,14 +119,14 @@ class Plan:
         if self.ram_limit is not None and self.ram_bytes > self.ram_limit:
             largest = max(self.ram, key=lambda share: share.bytes)
             raise ConfigError(
-                f"{self.title}: this needs {_size(self.ram_bytes)} of memory, most of it "
-                f"({_size(largest.bytes)}) for {largest.what}, but there are "
-                f"{_size(self.ram_limit)}. {self.remedy}"
+                f"{self.title}: this needs {size_in_words(self.ram_bytes)} of memory, most of it "
+                f"({size_in_words(largest.bytes)}) for {largest.what}, but there are "
+                f"{size_in_words(self.ram_limit)}. {self.remedy}"
             )
         if self.disk_limit is not None and self.disk > self.disk_limit:
             raise StorageError(
-                f"{self.title}: this needs about {_size(self.disk)} of disk, but there are "
-                f"{_size(self.disk_limit)} free. Harvest fewer tokens (about "
+                f"{self.title}: this needs about {size_in_words(self.disk)} of disk, but there are "
+                f"{size_in_words(self.disk_limit)} free. Harvest fewer tokens (about "
                 f"{self._tokens_that_fit():,} fit) or hook points, keep them in bfloat16, or "
                 "choose another disk."
             )
@@ -282,17 +286,3 @@ def _names(hook_points: Sequence[str]) -> str:
     first = f"`{hook_points[0]}`"
     more = len(hook_points) - 1
     return first if not more else f"{first} and {more} more hook point{'s' if more > 1 else ''}"
-
-
-def _size(n: int) -> str:
-    for unit, size in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if n >= size:
-            return f"{n / size:.3g} {unit}" if n < 999.5 * size else f"{n / size:.0f} {unit}"
-    return f"{n} B"
-
-
-def _span(seconds: float) -> str:
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.3g} s"

@@ -1,27 +1,26 @@
-"""Train every SAE of a configuration, one folder for each, and write the report."""
+"""Train what a configuration says, one folder for each SAE, and write the report."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from latent_assay import formats
+from tqdm.auto import tqdm
+
+from latent_assay.activations import LanguageModel
 from latent_assay.atomic import plain, write_json
+from latent_assay.distributed import Ranks
 from latent_assay.errors import ConfigError
-from latent_assay.runs.building import about, build
-from latent_assay.runs.config import EnsemblePlan, RunConfig, training_config
-from latent_assay.runs.data import Data
+from latent_assay.runs.config import ModelSource, RunConfig
 from latent_assay.runs.extension_runs import extend_all
-from latent_assay.runs.folder import (
-    CONFIG_FILE,
-    sae_folder,
-    slug,
-    stored_config,
-    training_folder,
-)
-from latent_assay.runs.live_source import LockstepStream
+from latent_assay.runs.folder import CONFIG_FILE, sae_folder, slug, stored_config
+from latent_assay.runs.model_data import language_model
+from latent_assay.runs.planning import RunPlan, plan_run
 from latent_assay.runs.reporting import write_report
-from latent_assay.runs.sources import Prepared, prepare
-from latent_assay.sae import SAE
-from latent_assay.training import Trainee, fit, fit_together
+from latent_assay.runs.sources import prepare
+from latent_assay.runs.training import train_saes
+
+_FOR_THE_READER = {"title", "summary", "browse"}
+"""What may change in a run's configuration, as only its report depends on it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +36,12 @@ class Outcome:
 
 
 def train(
-    config: RunConfig, folder: str | Path, *, fresh: bool = False, progress: bool = True
+    config: RunConfig,
+    folder: str | Path,
+    *,
+    fresh: bool = False,
+    progress: bool = True,
+    ranks: Ranks | None = None,
 ) -> Outcome:
     """Train every SAE of a configuration and write the report.
 
@@ -48,88 +52,78 @@ def train(
     - `config`: what to do.
     - `folder`: where everything goes.
     - `fresh`: train anew even where checkpoints are; activations are kept.
-    - `progress`: whether to show bars.
+    - `progress`: whether to show what the run takes, before it starts, and bars.
+    - `ranks`: processes that divide the latents of each SAE, and the harvest, between them; every
+      one of them must call this with the same arguments, and a folder that all can see.
 
-    **Raises:** `ConfigError` if the folder holds a run with another configuration.
+    **Raises:** `ConfigError` if the folder holds a run with another configuration, memory does not
+    suffice, or extensions are asked of several processes; `StorageError` if the disk does not
+    suffice.
     """
     folder = Path(folder)
-    _claim(folder, config, fresh)
-    prepared = prepare(config, folder, harvest=True, progress=progress)
-    if not _trained(config, folder, prepared, resume=not fresh, progress=progress):
+    first = ranks is None or ranks.first
+    progress = progress and first
+    if ranks is not None and config.extensions:
+        raise ConfigError(
+            "an [[extension]] is made in one process; start this configuration without torchrun."
+        )
+    if first:
+        _claim(folder, config, fresh)
+    model = language_model(config.source) if isinstance(config.source, ModelSource) else None
+    plan = None
+    if first and not is_trained(config, folder):
+        number = 1 if ranks is None else ranks.number
+        plan = plan_of(config, folder, model=model, ranks=number)
+        if progress:
+            tqdm.write("\n".join(plan.lines()), file=sys.stderr)
+        plan.check()
+    if ranks is not None:
+        ranks.meet()  # nobody harvests before the first has looked at what is there
+    prepared = prepare(
+        config,
+        folder,
+        harvest=True,
+        progress=progress,
+        ranks=ranks,
+        model=model,
+        plan=None if plan is None else plan.harvest,
+    )
+    if not train_saes(config, folder, prepared, resume=not fresh, progress=progress, ranks=ranks):
         return Outcome(folder=folder, report=None, interrupted=True)
     try:
         extend_all(config, folder, prepared, fresh=fresh, progress=progress)
     except KeyboardInterrupt:
         return Outcome(folder=folder, report=None, interrupted=True)
-    return Outcome(folder=folder, report=write_report(folder, progress=progress), interrupted=False)
+    report = write_report(folder, progress=progress) if first else folder / "report.html"
+    if ranks is not None:
+        ranks.meet()
+    return Outcome(folder=folder, report=report, interrupted=False)
 
 
-def _trained(
-    config: RunConfig, folder: Path, prepared: Prepared, *, resume: bool, progress: bool
-) -> bool:
-    """Train and save every SAE; False if that was interrupted."""
-    shared = prepared.together(config.training.batch_size, config.seed)
-    if shared is not None:
-        return _all_at_once(config, folder, prepared, shared, resume=resume, progress=progress)
-    for ensemble in config.ensembles:
-        data = prepared.at(ensemble.hook_point)
-        sae, objective, published = build(ensemble.together, data, config)
-        history = fit(
-            sae,
-            objective,
-            data.stream(config.training.batch_size, config.seed),
-            training_config(published, config.training),
-            folder=training_folder(folder, ensemble.name),
-            resume=resume,
-            progress=progress,
-        )
-        if history.interrupted:
-            return False
-        _save(ensemble, sae, data, config, folder)
-    return True
+def plan_of(
+    config: RunConfig, folder: Path, *, model: LanguageModel | None = None, ranks: int = 1
+) -> RunPlan:
+    """What a run takes; nothing is started, but activations that are not a model's are opened.
+
+    **Arguments:**
+    - `config`: the run.
+    - `folder`: where everything would go.
+    - `model`: the run's model, if it is loaded already.
+    - `ranks`: the number of processes.
+    """
+    widths: dict[str | None, int]
+    if isinstance(config.source, ModelSource):
+        model = model or language_model(config.source)
+        widths = {name: model.d_in(name) for name in config.source.names}
+    else:
+        data = prepare(config, folder, harvest=True, progress=False).data
+        widths = {name: each.d_in for name, each in data.items()}
+    return plan_run(config, folder, widths, model=model, ranks=ranks)
 
 
-def _all_at_once(
-    config: RunConfig,
-    folder: Path,
-    prepared: Prepared,
-    stream: LockstepStream,
-    *,
-    resume: bool,
-    progress: bool,
-) -> bool:
-    """Train on a stream that is read but once, all ensembles on the same batches."""
-    ensembles = {slug(each.name): each for each in config.ensembles}
-    trainees: dict[str, Trainee] = {}
-    reads: dict[str, str] = {}
-    for name, ensemble in ensembles.items():
-        data = prepared.at(ensemble.hook_point)
-        sae, objective, published = build(ensemble.together, data, config)
-        trainees[name] = sae, objective, training_config(published, config.training)
-        reads[name] = str(ensemble.hook_point or config.hook_points[0])
-    try:
-        histories = fit_together(
-            trainees,
-            stream,
-            reads=reads,
-            folder=training_folder(folder, ""),
-            resume=resume,
-            progress=progress,
-        )
-    finally:
-        stream.live.close()
-    if any(history.interrupted for history in histories.values()):
-        return False
-    for name, ensemble in ensembles.items():
-        _save(ensemble, trainees[name][0], prepared.at(ensemble.hook_point), config, folder)
-    return True
-
-
-def _save(ensemble: EnsemblePlan, sae: SAE, data: Data, config: RunConfig, folder: Path) -> None:
-    """Each SAE of an ensemble into a folder of its own."""
-    for plan, members in zip(ensemble.plans, ensemble.members, strict=True):
-        own = sae.take(members).rescaled(data.scale)
-        formats.save(own, sae_folder(folder, plan.name), about(plan, config))
+def is_trained(config: RunConfig, folder: Path) -> bool:
+    """Whether every SAE lies in its folder already."""
+    return all(sae_folder(folder, plan.name).is_dir() for plan in config.saes)
 
 
 def _claim(folder: Path, config: RunConfig, fresh: bool) -> None:
@@ -144,11 +138,14 @@ def _claim(folder: Path, config: RunConfig, fresh: bool) -> None:
     path = folder / CONFIG_FILE
     content = plain(config.to_json())
     if path.is_file() and not fresh:
-        before = stored_config(folder)
-        if plain(before.to_json()) != content:
+        before = plain(stored_config(folder).to_json())
+        names = dict.fromkeys([*content, *before])
+        differ = [name for name in names if before.get(name) != content.get(name)]
+        if {*differ} - _FOR_THE_READER:
             raise ConfigError(
-                f"'{folder}' holds a run with another configuration; choose another folder with "
-                "--out, or start anew in this one with --fresh."
+                f"'{folder}' holds a run with another configuration (`{differ[0]}` differs); "
+                "choose another folder with --out, or start anew in this one with --fresh."
             )
-        return
+        if not differ:
+            return
     write_json(path, content)

@@ -1,6 +1,7 @@
 """Many runs on a cluster: one job for each configuration, through submitit."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,31 @@ class Task:
         """What submitit asks for when the job is to end early: the same again."""
         submitit = require("submitit", extra="cluster", purpose="submitting runs to a cluster")
         return submitit.helpers.DelayedSubmission(self)
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
+    """Settings of jobs as a command line gives them.
+
+    **Arguments:**
+    - `settings`: `NAME=VALUE` each; a value that is a number becomes one.
+
+    **Raises:** `ConfigError` for one without a name or value.
+
+    >>> parse_settings(["timeout_min=60", "slurm_partition=gpu"])
+    {'timeout_min': 60, 'slurm_partition': 'gpu'}
+    """
+    found: dict[str, Any] = {}
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        if not name or not value:
+            raise ConfigError(
+                f"a setting of the jobs must read NAME=VALUE, as timeout_min=60, got {setting!r}."
+            )
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
 
 
 def submit(
