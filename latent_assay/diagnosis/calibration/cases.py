@@ -91,11 +91,20 @@ def cases(
             continue
         seeds = effort.seeds_held_out if held_out else effort.seeds_to_fit
         for seed in range(seeds):
-            yield from _cases_of(named, seed, effort, start=number)
+            yield from cases_of(named, seed, effort, start=number)
 
 
-def _cases_of(named: NamedWorld, seed: int, effort: Effort, start: int) -> Iterator[Case]:
-    """The cases of one draw of a world."""
+def cases_of(
+    named: NamedWorld, seed: int, effort: Effort, *, start: int = 0
+) -> Iterator[Case]:
+    """The cases of one draw of a world: the oracle, planted SAEs, trained ones.
+
+    **Arguments:**
+    - `named`: the family of worlds.
+    - `seed`: which of them.
+    - `effort`: how much.
+    - `start`: with which family of trained SAEs to begin.
+    """
     world = named.world(seed)
     generator = torch.Generator().manual_seed(1_000 + seed)
     seen = world.sample(effort.samples, generator).x
