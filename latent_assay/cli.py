@@ -493,6 +493,55 @@ def diagnose(
         click.echo(f"diagnosis: {out}")
 
 
+@main.command(
+    epilog="""\b
+Examples:
+  assay calibrate                          precision, recall and calibration of every verdict
+  assay calibrate --json > figures.json    the same for programs
+  assay calibrate --packaged               judge the calibration that comes with the package
+  assay calibrate --out runs/calibration   with a page, and the calibration that was fitted"""
+)
+@click.option("--quick", is_flag=True, help="A minute's work; the figures mean little.")
+@click.option("--packaged", is_flag=True, help="Fit nothing: judge the package's calibration.")
+@click.option("--write", is_flag=True, help="Make what was fitted the package's calibration.")
+@click.option(
+    "--docs", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Replace the figures in this page of the documentation.",
+)  # fmt: skip
+@click.option("--workers", type=click.IntRange(1), help="Processes that share the work.")
+@_out(None)
+@_json
+@_quiet
+def calibrate(
+    quick: bool, packaged: bool, write: bool, docs: Path | None, workers: int | None,
+    out: Path | None, as_json: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Say how far the verdicts of `diagnose` can be trusted, on SAEs whose failures are known.
+
+    SAEs are planted and trained in worlds of known features; the model from evidence to probability
+    is fitted on some worlds and judged on others.
+    """
+    from latent_assay.diagnosis.calibration import store
+    from latent_assay.diagnosis.calibration.calibrating import calibrate as run
+    from latent_assay.diagnosis.calibration.cases import QUICK
+    from latent_assay.diagnosis.calibration.page import told
+    from latent_assay.diagnosis.calibration_model import Calibration
+
+    found = run(
+        QUICK if quick else None,
+        calibration=Calibration.default() if packaged else None,
+        workers=workers,
+        progress=None if quiet or as_json else lambda line: click.echo(line, err=True),
+    )
+    places = store.keep(found, out=out, write=write, docs=docs, quick=quick)
+    if as_json:
+        click.echo(json.dumps(found.figures | places, indent=2))
+        return
+    click.echo(told(found.figures))
+    for name, place in places.items():
+        click.echo(f"{name}: {place}")
+
+
 def _tell(content: dict[str, Any], as_json: bool) -> None:
     """Names and values in two columns, or JSON."""
     if as_json:

@@ -37,8 +37,8 @@ class Effort:
     """Samples in a step."""
     samples: int = 32_768
     """Activations that the evidence is taken from."""
-    truth_samples: int = 40_000
-    """Samples, others, that the truth is measured on."""
+    truth_samples: int = 49_152
+    """Samples that the truth is measured on: those activations, and more."""
 
 
 QUICK = Effort(
@@ -107,9 +107,9 @@ def cases_of(
     """
     world = named.world(seed)
     generator = torch.Generator().manual_seed(1_000 + seed)
-    seen = world.sample(effort.samples, generator).x
-    activations = list(seen.split(BATCH))
-    sample = world.sample(effort.truth_samples, generator)
+    # what a detector sees is part of it, so that a latent that is truly dead was not seen to fire
+    sample = world.sample(max(effort.samples, effort.truth_samples), generator)
+    activations = list(sample.x[: effort.samples].split(BATCH))
 
     def case(kind: str, name: str, sae: SAE) -> Case:
         return Case(

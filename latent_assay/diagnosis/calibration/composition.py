@@ -14,6 +14,8 @@ LARGE = 0.4
 """A feature may be a latent's own if its coefficient is at least this share of the largest."""
 TELLS = 0.1
 """A latent has an own feature only if its firing tells that feature's with at least this F1."""
+SURE = 0.6
+"""A latent is surely its own feature's if that is there in this share of its firings."""
 ATOMS = 8
 """Features that a row may be made of where they are linearly dependent."""
 EXPLAINED = 0.05
@@ -46,6 +48,12 @@ class Composition:
         of = torch.where(self.own >= 0, self.own, largest)
         base = self.coefficients.gather(1, of[:, None])
         return torch.where(base != 0, self.coefficients / base, 0.0)
+
+    @property
+    def sure(self) -> Bool[Tensor, " latent"]:
+        """Which latents have an own feature that is there in .6 of their firings or more."""
+        own = self.own.clamp_min(0)[:, None]
+        return (self.own >= 0) & (self.precision.gather(1, own)[:, 0] >= SURE)
 
     def latents_of(self, feature: int) -> Int64[Tensor, " latent"]:
         """The latents whose own feature is this one."""

@@ -16,6 +16,8 @@ GATED = 0.8
 """P(parent | child) from which a feature is another's child."""
 RARER = 0.9
 """P(child | parent) up to which it is: two features that always fire together are none's child."""
+LEAST = 0.05
+"""A latent that carries less than this share of a parent carries nothing."""
 EVENTS = 40
 """Samples of parent with child, and of parent alone, without which nothing is said about them."""
 
@@ -38,12 +40,21 @@ class Hole:
     r"""$\delta = P(l \text{ silent} \mid p, c) - P(l \text{ silent} \mid p, \text{no child})$."""
     deficit: float
     """By which share its activation, per magnitude of the parent, falls; silence included."""
-    carrier: int
-    """The child's latent that carries most of the parent; -1 if the child has none."""
-    carried: float
-    """The share of the parent's magnitude which that latent adds to the reconstruction."""
+    carriers: tuple[tuple[int, float], ...]
+    r"""Latents that carry the parent there and not without the child, and the share $\kappa$ of
+    the parent's magnitude that each adds; the greatest first."""
     share: float
     """P(these samples | parent): how much of the parent's firing this is about."""
+
+    @property
+    def depth(self) -> float:
+        """The greater of silence and deficit."""
+        return max(self.silence, self.deficit)
+
+    @property
+    def carried(self) -> float:
+        """What all carriers add."""
+        return sum((share for _, share in self.carriers), 0.0)
 
 
 def children(
@@ -71,12 +82,13 @@ def holes(
     r"""Every hole that can be measured: each latent of each parent against each child.
 
     With $m_p$ the parent's magnitude and $\beta_{kp}$ the coefficient of its direction in the
-    decoder row of a latent $k$, the *carried* share of $k$ is
+    decoder row of another latent $k$, the share that $k$ *carries* because of the child is
 
-    $$\kappa = \frac{E[z_k \beta_{kp} \mid p, c]}{E[m_p \mid p, c]},$$
+    $$\kappa_k = \frac{E[z_k \beta_{kp} \mid p, c]}{E[m_p \mid p, c]}
+      - \frac{E[z_k \beta_{kp} \mid p, \text{no child}]}{E[m_p \mid p, \text{no child}]}.$$
 
-    taken over the child's latents. In the exact model of absorption, where $d_c = f_c + \delta
-    f_p$ and $e_p = f_p - \delta f_c$, carried share and deficit are both $\delta$.
+    In the exact model of absorption, where $d_c = f_c + \delta f_p$ and $e_p = f_p - \delta f_c$,
+    it is $\delta$ for the child's latent, and so is the deficit.
 
     **Arguments:**
     - `made_of`: what the latents are made of, on the same samples.
@@ -94,18 +106,15 @@ def holes(
         alone = on & ~firing[:, mine].any(dim=1)
         if not latents or int(alone.sum()) < EVENTS:
             continue
+        usual = _per_magnitude(z, magnitudes[:, parent], alone)
         for child in mine:
             above = family[:, child]
             others = [c for c in mine if c != child and not above[c]]
             event = on & firing[:, child] & ~firing[:, others].any(dim=1)
             if int(event.sum()) < EVENTS:
                 continue
-            strength = magnitudes[event, parent].double().mean()
-            carriers = made_of.latents_of(child)
-            carried = (
-                z[event][:, carriers].double().mean(0) * made_of.coefficients[carriers, parent]
-            ) / strength
-            best = int(carried.argmax()) if len(carriers) else -1
+            added = _per_magnitude(z, magnitudes[:, parent], event) - usual
+            carried = added * made_of.coefficients[:, parent]
             for latent in latents:
                 silent = float((z[event, latent] == 0).double().mean())
                 silent_alone = float((z[alone, latent] == 0).double().mean())
@@ -115,23 +124,28 @@ def holes(
                         parent=parent,
                         child=child,
                         silence=silent - silent_alone,
-                        deficit=_deficit(z[:, latent], magnitudes[:, parent], event, alone),
-                        carrier=int(carriers[best]) if best >= 0 else -1,
-                        carried=float(carried[best]) if best >= 0 else 0.0,
+                        deficit=float(-added[latent] / usual[latent]) if usual[latent] > 0 else 0.0,
+                        carriers=_carriers(carried, latent),
                         share=float(event.sum() / on.sum()),
                     )
                 )
     return found
 
 
-def _deficit(
-    z: Float[Tensor, " sample"],
+def _per_magnitude(
+    z: Float[Tensor, "sample latent"],
     magnitude: Float[Tensor, " sample"],
-    event: Bool[Tensor, " sample"],
-    alone: Bool[Tensor, " sample"],
-) -> float:
-    def per_magnitude(where: Tensor) -> Float64[Tensor, ""]:
-        return z[where].double().mean() / magnitude[where].double().mean()
+    where: Bool[Tensor, " sample"],
+) -> Float64[Tensor, " latent"]:
+    """Mean activations of all latents over the mean magnitude of a feature, in some samples."""
+    return z[where].double().mean(0) / magnitude[where].double().mean()
 
-    usual = per_magnitude(alone)
-    return float(1 - per_magnitude(event) / usual) if usual > 0 else 0.0
+
+def _carriers(
+    carried: Float64[Tensor, " latent"], absorbed: int
+) -> tuple[tuple[int, float], ...]:
+    """The other latents that carry a share worth naming."""
+    shares = carried.clone()
+    shares[absorbed] = 0
+    order = shares.argsort(descending=True).tolist()
+    return tuple((at, float(shares[at])) for at in order if shares[at] >= LEAST)

@@ -111,14 +111,17 @@ def truth(sae: SAE, world: World, sample: Sample) -> Truth:
     - *absorbed*: $\max_c \, h_c \min(1, \kappa_c / .25)$ over the children $c$ of the latent's own
       feature, where $h_c$ is the greater of the added silence
       $\delta = P(l \text{ silent} \mid p, c) - P(l \text{ silent} \mid p, \text{no child})$ and
-      the deficit of its activation, and $\kappa_c$ is the share of the parent's magnitude that the
-      child's latent carries. A hole that nobody fills (TopK has no room left) is none.
-    - *absorbing*: $\max_p \kappa$ over the parents $p$ of its own feature, if that is the
-      carrier of a hole with $h \ge .2$; in the grey zone at most, if $.05 \le h < .2$.
+      the deficit of its activation, and $\kappa_c$ is the share of the parent's magnitude that other
+      latents carry because of the child. A hole that nobody fills (TopK has no room left) is none.
+      In the grey zone at most if fewer than .6 of the latent's firings are its own feature's.
+    - *absorbing*: $\max_p \kappa$ over the parents $p$ of its own feature, if it fills a hole with
+      $h \ge .2$ that this feature leaves; in the grey zone at most, if $.05 \le h < .2$, if its own
+      feature is another one, or if fewer than .6 of its own or of the parent's latent's firings are
+      their own features'.
     - *hedged*: $\big(\sum_j (\beta_{lj} / \beta_{l i})^2\big)^{1/2}$ over the foreign features $j$
       with a part of at least .05 that no latent stands for, or that are absent in more than a tenth
       of the latent's firings, so that the part is wrong there. In the grey zone at most if the
-      latent tells its own feature with F1 below .5, or is dense.
+      latent tells its own feature with F1 below .5 or precision below .6, or is dense.
     - *duplicate*: the Jaccard index of its firing and that of another latent with cosine of the
       decoder rows of at least .9 (at least .8: in the grey zone at most).
     - *split*: for two latents of one feature with cosine at least .8, precision at least .7 and
@@ -153,8 +156,8 @@ def truth(sae: SAE, world: World, sample: Sample) -> Truth:
     together = _jaccard(z)
     alike = _cosines(decoder)
     columns = {
-        Verdict.ABSORBED: _absorbed(len(decoder), found),
-        Verdict.ABSORBING: _absorbing(len(decoder), found),
+        Verdict.ABSORBED: _absorbed(made_of, found),
+        Verdict.ABSORBING: _absorbing(made_of, found),
         Verdict.HEDGED: _hedged(made_of, _dense(made_of)),
         Verdict.DUPLICATE: _duplicate(made_of, together, alike),
         Verdict.SPLIT: _split(made_of, together, alike),
@@ -180,23 +183,27 @@ def _bars(which: str) -> Float64[Tensor, " failure"]:
     return torch.tensor([getattr(BARS[each], which) for each in FAILURES], dtype=torch.float64)
 
 
-def _absorbed(width: int, found: list[Hole]) -> Float64[Tensor, " latent"]:
-    strength = torch.zeros(width, dtype=torch.float64)
+def _absorbed(made_of: Composition, found: list[Hole]) -> Float64[Tensor, " latent"]:
+    strength = torch.zeros(len(made_of.own), dtype=torch.float64)
+    almost, sure = BARS[Verdict.ABSORBED].clear - 1e-6, made_of.sure
     for hole in found:
-        depth = max(hole.silence, hole.deficit) * min(1.0, max(0.0, hole.carried) / CARRIES)
+        depth = hole.depth * min(1.0, hole.carried / CARRIES)
+        depth = depth if sure[hole.latent] else min(depth, almost)
         strength[hole.latent] = max(float(strength[hole.latent]), depth)
     return strength
 
 
-def _absorbing(width: int, found: list[Hole]) -> Float64[Tensor, " latent"]:
-    strength, bars = torch.zeros(width, dtype=torch.float64), BARS[Verdict.ABSORBED]
-    almost = BARS[Verdict.ABSORBING].clear - 1e-6
+def _absorbing(made_of: Composition, found: list[Hole]) -> Float64[Tensor, " latent"]:
+    strength, bars = torch.zeros(len(made_of.own), dtype=torch.float64), BARS[Verdict.ABSORBED]
+    almost, sure = BARS[Verdict.ABSORBING].clear - 1e-6, made_of.sure
     for hole in found:
-        depth = max(hole.silence, hole.deficit)
-        if hole.carrier < 0 or depth < bars.none:
+        if hole.depth < bars.none:
             continue
-        carried = hole.carried if depth >= bars.clear else min(hole.carried, almost)
-        strength[hole.carrier] = max(float(strength[hole.carrier]), carried)
+        for latent, carried in hole.carriers:
+            certain = hole.depth >= bars.clear and sure[hole.latent] and sure[latent]
+            certain = certain and int(made_of.own[latent]) == hole.child
+            share = carried if certain else min(carried, almost)
+            strength[latent] = max(float(strength[latent]), share)
     return strength
 
 
@@ -210,7 +217,7 @@ def _hedged(made_of: Composition, dense: Float64[Tensor, " latent"]) -> Float64[
     # without a feature that is surely its own there is nothing to be foreign to
     almost = BARS[Verdict.HEDGED].clear - 1e-6
     own = made_of.own.clamp_min(0)[:, None]
-    sure = (made_of.own >= 0) & (made_of.f1.gather(1, own)[:, 0] >= 0.5)
+    sure = made_of.sure & (made_of.f1.gather(1, own)[:, 0] >= 0.5)
     sure &= dense < BARS[Verdict.DENSE].none
     strength = torch.where(sure, strength, strength.clamp_max(almost))
     return torch.where(made_of.rate > 0, strength, 0.0)
