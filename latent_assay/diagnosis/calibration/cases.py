@@ -94,9 +94,7 @@ def cases(
             yield from cases_of(named, seed, effort, start=number)
 
 
-def cases_of(
-    named: NamedWorld, seed: int, effort: Effort, *, start: int = 0
-) -> Iterator[Case]:
+def cases_of(named: NamedWorld, seed: int, effort: Effort, *, start: int = 0) -> Iterator[Case]:
     """The cases of one draw of a world: the oracle, planted SAEs, trained ones.
 
     **Arguments:**

@@ -81,7 +81,7 @@ def composition(
     its own feature is the candidate with the highest
     $F1_{li} (\beta_{li} / \max_j |\beta_{lj}|)^{1/4}$, where F1 is that of the latent's firing as a
     sign of the feature's. Direction alone would not do: a latent of a child that has absorbed its
-    parent, $(f_p + f_c)/\sqrt 2$, lies as near to the one as to the other, but fires with the child.
+    parent, $(f_p + f_c)/\sqrt 2$, lies as near to one as to the other, but fires with the child.
     Firing alone would not do either: a parent's latent that is left with few occasions may tell
     something else as well as its own feature.
 

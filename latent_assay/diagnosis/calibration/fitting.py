@@ -8,6 +8,7 @@ cannot turn round on others.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -135,7 +136,7 @@ def _pieces(
         return []
     knots = use.knots or _knots(values[real], truth[real])
     found = []
-    for low, high in zip(knots[:-1], knots[1:], strict=True):
+    for low, high in pairwise(knots):
         clipped = np.clip(values[real], low, high)
         share = weight[real] / weight[real].sum()
         centre = float(share @ clipped)
@@ -160,9 +161,7 @@ def _knots(values: Float[ndarray, " real"], truth: Bool[ndarray, " real"]) -> tu
     at = np.linspace(*TAILS, PIECES + 1)
     sides = [values[side] for side in (truth, ~truth) if side.any()]
     size = max(len(side) for side in sides)
-    even = np.concatenate(
-        [np.quantile(side, (np.arange(size) + 0.5) / size) for side in sides]
-    )
+    even = np.concatenate([np.quantile(side, (np.arange(size) + 0.5) / size) for side in sides])
     knots = [float(f"{each:.5g}") for each in np.quantile(even, at)]
     return tuple(sorted(set(knots)))
 
@@ -195,9 +194,9 @@ def _logistic(
             x @ w + bias, y, reduction="none"
         )
         total = share @ each + RIDGE * w.square().sum()
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         return total
 
-    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    optimiser.step(loss)
     with torch.no_grad():
         return weights().numpy(), float(bias)

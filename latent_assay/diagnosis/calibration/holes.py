@@ -141,9 +141,7 @@ def _per_magnitude(
     return z[where].double().mean(0) / magnitude[where].double().mean()
 
 
-def _carriers(
-    carried: Float64[Tensor, " latent"], absorbed: int
-) -> tuple[tuple[int, float], ...]:
+def _carriers(carried: Float64[Tensor, " latent"], absorbed: int) -> tuple[tuple[int, float], ...]:
     """The other latents that carry a share worth naming."""
     shares = carried.clone()
     shares[absorbed] = 0

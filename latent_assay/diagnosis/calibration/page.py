@@ -65,7 +65,10 @@ def calibration_report(figures: Mapping[str, Any]) -> Report:
             "worlds": figures["worlds"],
             "seconds": figures["seconds"],
         },
-        sections=(*tables, Prose(title="By world", tone="verbatim", paragraphs=(_worlds(figures),))),
+        sections=(
+            *tables,
+            Prose(title="By world", tone="verbatim", paragraphs=(_worlds(figures),)),
+        ),
     )
 
 
@@ -118,7 +121,11 @@ def markdown(figures: Mapping[str, Any]) -> str:
             for name, each in content["verdicts"].items()
         ]
         parts.append("")
-    for label, key in (("world held out", "worlds"), ("kind of SAE", "kinds"), ("recipe", "recipes")):
+    for label, key in (
+        ("world held out", "worlds"),
+        ("kind of SAE", "kinds"),
+        ("recipe", "recipes"),
+    ):
         names = list(figures["verdicts"]["hedged"][key])
         chosen = [v for v in ("absorbed", "absorbing", "hedged", "duplicate", "dead")]
         parts += [

@@ -111,8 +111,9 @@ def truth(sae: SAE, world: World, sample: Sample) -> Truth:
     - *absorbed*: $\max_c \, h_c \min(1, \kappa_c / .25)$ over the children $c$ of the latent's own
       feature, where $h_c$ is the greater of the added silence
       $\delta = P(l \text{ silent} \mid p, c) - P(l \text{ silent} \mid p, \text{no child})$ and
-      the deficit of its activation, and $\kappa_c$ is the share of the parent's magnitude that other
-      latents carry because of the child. A hole that nobody fills (TopK has no room left) is none.
+      the deficit of its activation, and $\kappa_c$ is the share of the parent's magnitude that
+      other latents carry because of the child. A hole that nobody fills (TopK has no room left) is
+      none.
       In the grey zone at most if fewer than .6 of the latent's firings are its own feature's.
     - *absorbing*: $\max_p \kappa$ over the parents $p$ of its own feature, if it fills a hole with
       $h \ge .2$ that this feature leaves; in the grey zone at most, if $.05 \le h < .2$, if its own
@@ -121,7 +122,7 @@ def truth(sae: SAE, world: World, sample: Sample) -> Truth:
     - *hedged*: $\big(\sum_j (\beta_{lj} / \beta_{l i})^2\big)^{1/2}$ over the foreign features $j$
       with a part of at least .05 that no latent stands for, or that are absent in more than a tenth
       of the latent's firings, so that the part is wrong there. In the grey zone at most if the
-      latent tells its own feature with F1 below .5 or precision below .6, or is dense.
+      latent tells its own feature with F1 below .5, or is dense.
     - *duplicate*: the Jaccard index of its firing and that of another latent with cosine of the
       decoder rows of at least .9 (at least .8: in the grey zone at most).
     - *split*: for two latents of one feature with cosine at least .8, precision at least .7 and
@@ -200,7 +201,8 @@ def _absorbing(made_of: Composition, found: list[Hole]) -> Float64[Tensor, " lat
         if hole.depth < bars.none:
             continue
         for latent, carried in hole.carriers:
-            certain = hole.depth >= bars.clear and sure[hole.latent] and sure[latent]
+            both_sure = bool(sure[hole.latent] & sure[latent])
+            certain = hole.depth >= bars.clear and both_sure
             certain = certain and int(made_of.own[latent]) == hole.child
             share = carried if certain else min(carried, almost)
             strength[latent] = max(float(strength[latent]), share)
@@ -217,7 +219,7 @@ def _hedged(made_of: Composition, dense: Float64[Tensor, " latent"]) -> Float64[
     # without a feature that is surely its own there is nothing to be foreign to
     almost = BARS[Verdict.HEDGED].clear - 1e-6
     own = made_of.own.clamp_min(0)[:, None]
-    sure = made_of.sure & (made_of.f1.gather(1, own)[:, 0] >= 0.5)
+    sure = (made_of.own >= 0) & (made_of.f1.gather(1, own)[:, 0] >= 0.5)
     sure &= dense < BARS[Verdict.DENSE].none
     strength = torch.where(sure, strength, strength.clamp_max(almost))
     return torch.where(made_of.rate > 0, strength, 0.0)
