@@ -27,19 +27,18 @@ def calibration_report(figures: Mapping[str, Any]) -> Report:
     - `figures`: what `calibrate` found.
     """
     n = int(figures["effort"]["seeds_held_out"])
-    columns = tuple(
+    measured = (
         Column(key=key, label=label, direction=direction, definition=text)  # type: ignore[arg-type]
         for key, label, direction, text in _MEASURED
-    ) + (
-        Column(
-            key="support", label="support", direction="none", digits=0,
-            definition="Latents that truly have the failure.",
-        ),
-        Column(
-            key="grey", label="grey", direction="none", digits=0,
-            definition="Latents that count neither for nor against it.",
-        ),
-    )  # fmt: skip
+    )
+    counted = (
+        Column(key=key, label=key, direction="none", digits=0, definition=text)
+        for key, text in (
+            ("support", "Latents that truly have the failure."),
+            ("grey", "Latents that count neither for nor against it."),
+        )
+    )
+    columns = (*measured, *counted)
     tables = [
         MetricsTable(
             title=title,
@@ -81,8 +80,8 @@ def summary(figures: Mapping[str, Any]) -> str:
         f"{_share(head['clean_recall'])} of the clean latents are called clean. "
         f"Of {oracle['latents']:,} latents of SAEs that know the true features, "
         f"{_share(oracle['false_verdicts'])} get a verdict that names a failure: all of those are "
-        f"false. {_share(head['undecided'])} of the former and {_share(oracle['undecided'])} of the "
-        "latter stay undecided."
+        f"false. {_share(head['undecided'])} of the former and "
+        f"{_share(oracle['undecided'])} of the latter stay undecided."
     )
 
 
@@ -111,7 +110,8 @@ def markdown(figures: Mapping[str, Any]) -> str:
         parts += [
             f"**{title}**",
             "",
-            "| verdict | precision | recall | calibration error | the same in doubt | support | grey |",
+            "| verdict | precision | recall | calibration error | among the doubtful | support | "
+            "grey |",
             "|---|---|---|---|---|---|---|",
         ]
         parts += [
@@ -127,7 +127,7 @@ def markdown(figures: Mapping[str, Any]) -> str:
         ("recipe", "recipes"),
     ):
         names = list(figures["verdicts"]["hedged"][key])
-        chosen = [v for v in ("absorbed", "absorbing", "hedged", "duplicate", "dead")]
+        chosen = ("absorbed", "absorbing", "hedged", "duplicate", "dead")
         parts += [
             f"**By {label}**: precision / recall (support)",
             "",
