@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latent_assay.errors import ConfigError, ShapeError
-from latent_assay.kernels import SparseLatents, Workspace, prefers_sparse, sparse_latents
+from latent_assay.kernels import Selection, SparseLatents, Workspace, prefers_sparse, sparse_latents
 from latent_assay.sparsifiers import Sparsifier
 
 DecoderNorm = Literal["free", "unit"]
@@ -255,28 +255,38 @@ class SAE(nn.Module):
         Equal to `encode` in value and gradient. On the sparse path, which an x that wants a
         gradient itself does not take, the pre-activations carry no gradient.
         """
-        self.check_input(x)
-        l0 = self.sparsifier.expected_l0
-        if (
-            l0 is not None
-            and not x.requires_grad
-            and prefers_sparse(
-                members=self.members,
-                batch=x.shape[-2],
-                width=self.width,
-                d_in=self.d_in,
-                l0=l0,
-                like=self.W_enc,
-            )
-        ):
-            with torch.no_grad():
-                pre = self.pre_activations(x, again=self.training)
-                selection = self.sparsifier.select(pre, weight)
+        if not x.requires_grad and self.prefers_sparse(x):
+            pre, selection = self.selected(x, weight)
             if selection is not None:
                 z = sparse_latents(x, self.W_enc, self.encoder_bias(), pre, selection)
                 return z, pre
         pre = self.pre_activations(x)
         return DenseLatents(self.sparsifier(pre, weight)), pre
+
+    @torch.no_grad()
+    def selected(
+        self,
+        x: Float[Tensor, "batch d_in"] | Float[Tensor, "member batch d_in"],
+        weight: Float[Tensor, "*lead batch"] | None = None,
+    ) -> tuple[Float[Tensor, "member batch latent"], Selection | None]:
+        """Pre-activations, and the list of latents that may fire, if the sparsifier offers one."""
+        pre = self.pre_activations(x, again=self.training)
+        return pre, self.sparsifier.select(pre, weight)
+
+    def prefers_sparse(
+        self, x: Float[Tensor, "batch d_in"] | Float[Tensor, "member batch d_in"]
+    ) -> bool:
+        """Whether such a batch is decoded faster through a list of firing latents."""
+        self.check_input(x)
+        l0 = self.sparsifier.expected_l0
+        return l0 is not None and prefers_sparse(
+            members=self.members,
+            batch=x.shape[-2],
+            width=self.width,
+            d_in=self.d_in,
+            l0=l0,
+            like=self.W_enc,
+        )
 
     def check_input(self, x: Tensor) -> None:
         """Raise `ShapeError` unless x is a batch of activations for this SAE."""

@@ -19,11 +19,14 @@ from latent_assay.kernels.selection import (
     select_where,
 )
 from latent_assay.kernels.sparse import SparseLatents, sparse_latents
+from latent_assay.kernels.sparse_gradients import Rescue, SparseGradients, sparse_gradients
 from latent_assay.kernels.workspace import Workspace
 
 __all__ = [
     "GramGradients",
+    "Rescue",
     "Selection",
+    "SparseGradients",
     "SparseLatents",
     "Workspace",
     "batch_threshold",
@@ -38,6 +41,7 @@ __all__ = [
     "select_above",
     "select_topk",
     "select_where",
+    "sparse_gradients",
     "sparse_latents",
     "uses_triton",
 ]

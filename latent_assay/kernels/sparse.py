@@ -133,15 +133,16 @@ def _transposed(
 ) -> Tensor:
     """The transposed matrix in compressed rows, given its entries in the order of columns."""
     order, start = ordered
-    return _compressed(start, row[order], value[order], (start.numel() - 1, rows))
+    return compressed(start, row[order], value[order], (start.numel() - 1, rows))
 
 
-def _compressed(
+def compressed(
     row_start: Int[Tensor, " row_plus_one"],
     column: Int[Tensor, " entry"],
     value: Float[Tensor, " entry"],
     shape: tuple[int, int],
 ) -> Tensor:
+    """A matrix in compressed rows."""
     return torch.sparse_csr_tensor(row_start, column, value, shape, check_invariants=False)
 
 
@@ -190,14 +191,14 @@ class _SparseDecode(torch.autograd.Function):
         ctx.selection = selection
         ctx.save_for_backward(value, W_dec, row_start, column)
         shape = (row_start.numel() - 1, W_dec.shape[0])
-        return _compressed(row_start, column, value, shape) @ W_dec
+        return compressed(row_start, column, value, shape) @ W_dec
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         value, W_dec, row_start, column = ctx.saved_tensors
         shape = (row_start.numel() - 1, W_dec.shape[0])
         grad = grad.contiguous()
-        places = _compressed(row_start, column, torch.zeros_like(value), shape)
+        places = compressed(row_start, column, torch.zeros_like(value), shape)
         grad_value = torch.sparse.sampled_addmm(places, grad, W_dec.mT, beta=0.0).values()
         row = torch.repeat_interleave(
             torch.arange(shape[0], device=column.device),

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from latent_assay.errors import ConfigError
-from latent_assay.kernels import rows_at
+from latent_assay.kernels import Rescue, rows_at
 from latent_assay.losses.forward import Forward, Progress
 from latent_assay.losses.term import Term
 from latent_assay.sae import SAE
@@ -92,10 +92,7 @@ class AuxK(Term):
         count = self._count
         if most == 0 or count is None:
             return torch.zeros_like(forward.x_hat[:, 0, 0])
-        here = self._most_here
-        # one row of indices per member, dead latents first; a mask hides the rest
-        order = self.dead.to(torch.int8).argsort(dim=-1, descending=True, stable=True)[:, :here]
-        hidden = torch.arange(here, device=count.device) >= self.dead.sum(-1, keepdim=True)
+        order, hidden = self._listed()
         x = forward.x.expand(sae.members, -1, -1)
         bias = sae.encoder_bias().gather(1, order).unsqueeze(1)
         pre = torch.baddbmm(bias, x, rows_at(sae.W_enc, order).mT)
@@ -104,5 +101,29 @@ class AuxK(Term):
             z = z * forward.largest(z, self.k)
         error = (forward.x - forward.x_hat).detach()
         missed = (error - forward.whole(z @ rows_at(sae.W_dec, order))).square().sum(-1)
-        share = (count.to(missed.dtype) / self.k).clamp_max(1)
-        return share * forward.average(missed)
+        return self._share(count).to(missed.dtype) * forward.average(missed)
+
+    def rescue(self, sae: SAE, progress: Progress) -> Rescue | None:
+        """What a step by hand must add; None if no latent is dead."""
+        most = self.renew(sae, progress)
+        count = self._count
+        if most == 0 or count is None:
+            return None
+        order, hidden = self._listed()
+        coefficient = (self.ramp.now(progress) * self.coefficient).expand(sae.members)
+        return Rescue(
+            order=order,
+            hidden=hidden,
+            k=self.k if most > self.k else None,
+            coefficient=(coefficient * self._share(count)).to(sae.W_enc.dtype),
+        )
+
+    def _listed(self) -> tuple[Int[Tensor, "member some"], Bool[Tensor, "member some"]]:
+        """A row of indices per member, dead latents first, and which of them are not dead."""
+        order = self.dead.to(torch.int8).argsort(dim=-1, descending=True, stable=True)
+        order = order[:, : self._most_here]
+        there = torch.arange(self._most_here, device=order.device)
+        return order, there >= self.dead.sum(-1, keepdim=True)
+
+    def _share(self, count: Int[Tensor, " member"]) -> Float[Tensor, " member"]:
+        return (count.to(torch.float64) / self.k).clamp_max(1)

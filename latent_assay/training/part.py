@@ -16,10 +16,12 @@ from latent_assay.errors import ConfigError, DataError, FormatError
 from latent_assay.losses import Forward, Objective, ShardedForward, Term
 from latent_assay.optimizer import norm_by_member
 from latent_assay.sae import SAE
-from latent_assay.training.direct import Direct
+from latent_assay.training.gram_step import GramStep
+from latent_assay.training.sparse_step import SparseStep
 
 # Steps between two looks at whether any rank was asked to stop.
 _LOOK_EVERY = 10
+_BY_HAND: tuple[type[GramStep] | type[SparseStep], ...] = (GramStep, SparseStep)
 
 
 class Part:
@@ -38,9 +40,10 @@ class Part:
         """Whether this process writes checkpoints and logs."""
         return True
 
-    def direct(self, *, autocast: bool) -> Direct | None:
-        """The step without automatic differentiation, if there is one."""
-        return Direct.of(self.sae, self.objective, autocast=autocast)
+    def by_hand(self, *, autocast: bool) -> list[GramStep | SparseStep]:
+        """The steps without automatic differentiation that there are."""
+        steps = (kind.of(self.sae, self.objective, autocast=autocast) for kind in _BY_HAND)
+        return [step for step in steps if step is not None]
 
     def forward(self, x: Tensor, weight: Tensor | None) -> Forward:
         """One batch's way through the SAE."""
@@ -142,9 +145,9 @@ class ShardedPart(Part):
         """Whether this is the first rank."""
         return self.ranks.first
 
-    def direct(self, *, autocast: bool) -> None:
-        """None: its inner products would be between latents of different ranks."""
-        return None
+    def by_hand(self, *, autocast: bool) -> list[GramStep | SparseStep]:
+        """None: their sums are over latents of different ranks."""
+        return []
 
     def forward(self, x: Tensor, weight: Tensor | None) -> Forward:
         """One batch's way through this rank's latents."""

@@ -74,7 +74,7 @@ class Run:
         self.bad_input = torch.full((sae.members,), -1, dtype=torch.int64, device=device)
         self.bad_loss = torch.full((sae.members,), -1, dtype=torch.int64, device=device)
         self.row_step = RowStep(sae, self.adam, self.clip, self.part.norm_of_squares)
-        self.direct = self.part.direct(autocast=config.autocast)
+        self.by_hand = self.part.by_hand(autocast=config.autocast)
         self._iterator: Iterator[Batch] | None = None
         self._skip = 0
         self._fresh = alone  # in company, the number of threads is not for one to choose
@@ -83,7 +83,8 @@ class Run:
         """One step. With `measure`, the numbers of its batch, read off the device."""
         x, weight, samples = self._next()
         progress = Progress(step=self.step, samples=self.samples, since_fired=self.since_fired)
-        forward = None if self.direct is None else self.direct.step(x, weight, progress)
+        found = (step.step(x, weight, progress) for step in self.by_hand)
+        forward = next((each for each in found if each is not None), None)
         if forward is None:
             with self._precision(x):
                 forward = self.part.forward(x, weight)

@@ -11,7 +11,7 @@ from latent_assay.losses import AuxK, Lp, Objective, Progress, SquaredError
 from latent_assay.recipes import Recipe
 from latent_assay.sae import SAE
 from latent_assay.sparsifiers import BatchTopK, JumpReLU, ReLU, Sparsifier, TopK
-from latent_assay.training.direct import Direct
+from latent_assay.training.gram_step import GramStep
 
 PARAMETERS = ("W_enc", "W_dec", "b_enc", "b_dec")
 
@@ -41,7 +41,7 @@ def make_sae(members: int, width: int, d_in: int, sparsifier: Sparsifier, **sett
 def gradients(sae: SAE, objective: Objective, x, weight) -> tuple[dict, dict]:
     """By hand, and by autograd."""
     members, width = sae.members, sae.width
-    direct = Direct.of(sae, objective, autocast=False)
+    direct = GramStep.of(sae, objective, autocast=False)
     assert direct is not None
     found = []
     for path in ("gram", "dense"):
@@ -123,22 +123,22 @@ def test_rows_of_length_zero_are_not_pulled():
     assert bool(torch.stack([mine[name].isfinite().all() for name in PARAMETERS]).all())
 
 
-def direct_of(sae: SAE, *terms) -> Direct | None:
-    return Direct.of(sae, Objective(terms), autocast=False)
+def gram_step_of(sae: SAE, *terms) -> GramStep | None:
+    return GramStep.of(sae, Objective(terms), autocast=False)
 
 
 def test_what_needs_automatic_differentiation():
     sae = make_sae(1, 3, 8, ReLU())
-    assert direct_of(sae, SquaredError()) is not None
-    assert Direct.of(sae, Objective([SquaredError()]), autocast=True) is None
-    assert direct_of(sae, Lp(0.1)) is None
-    assert direct_of(sae, SquaredError(), Lp(0.1, p=0.5)) is None
-    assert direct_of(sae, SquaredError(), SquaredError()) is None
-    assert direct_of(sae, SquaredError(0.0)) is None
-    assert direct_of(sae, SquaredError(gamma=torch.ones(8))) is None
+    assert gram_step_of(sae, SquaredError()) is not None
+    assert GramStep.of(sae, Objective([SquaredError()]), autocast=True) is None
+    assert gram_step_of(sae, Lp(0.1)) is None
+    assert gram_step_of(sae, SquaredError(), Lp(0.1, p=0.5)) is None
+    assert gram_step_of(sae, SquaredError(), SquaredError()) is None
+    assert gram_step_of(sae, SquaredError(0.0)) is None
+    assert gram_step_of(sae, SquaredError(gamma=torch.ones(8))) is None
     jump = make_sae(1, 3, 8, JumpReLU(torch.zeros(1, 3, dtype=torch.float64)))
-    assert direct_of(jump, SquaredError()) is None
-    assert direct_of(make_sae(1, 3, 8, ReLU()), *_matryoshka().objective.terms) is None
+    assert gram_step_of(jump, SquaredError()) is None
+    assert gram_step_of(make_sae(1, 3, 8, ReLU()), *_matryoshka().objective.terms) is None
 
 
 def _matryoshka() -> Recipe:
@@ -148,7 +148,7 @@ def _matryoshka() -> Recipe:
 def test_dead_latents_are_rescued_by_autograd():
     sae = make_sae(1, 3, 8, TopK(1))
     rescue = AuxK(1.0, members=1, width=3, k=2, dead_after=10, refresh=1)
-    direct = direct_of(sae, SquaredError(), rescue)
+    direct = gram_step_of(sae, SquaredError(), rescue)
     assert direct is not None
     x = draw(4, 8)
     with force_path("gram"):

@@ -14,7 +14,7 @@ from latent_assay.losses import AuxK, Forward, Lp, Objective, Progress, Ramp, Sq
 from latent_assay.sae import SAE, DenseLatents
 
 
-class Direct:
+class GramStep:
     """Fills in the gradients of an SAE whose objective is plain; see `of`.
 
     **Arguments:**
@@ -36,7 +36,7 @@ class Direct:
         self.l1 = None if penalty is None else penalty.coefficient.to(dtype).expand(sae.members)
 
     @classmethod
-    def of(cls, sae: SAE, objective: Objective, *, autocast: bool) -> "Direct | None":
+    def of(cls, sae: SAE, objective: Objective, *, autocast: bool) -> "GramStep | None":
         """The direct step of an SAE and objective; None if they need automatic differentiation.
 
         They do not if latents are pre-activations behind a gate (ReLU, TopK, BatchTopK) and the
