@@ -171,5 +171,7 @@ def scale_by_member(
     if limit is None:
         return
     scale = (limit.to(norm.dtype) / (norm + 1e-6)).clamp_max(1)
+    if scale.device.type == "cpu" and bool((scale == 1).all()):  # on a GPU, looking would wait
+        return
     for grad in gradients:
         grad.mul_(scale.view(-1, *(1,) * (grad.dim() - 1)))

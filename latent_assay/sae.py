@@ -307,7 +307,9 @@ class SAE(nn.Module):
     @torch.no_grad()
     def normalise_decoder(self) -> None:
         """Bring every decoder row to length one; zero rows stay zero."""
-        self.W_dec.copy_(F.normalize(self.W_dec, dim=-1))
+        # in place: memory for another matrix of this size costs several times what is done with it
+        norm = torch.linalg.vector_norm(self.W_dec, dim=-1, keepdim=True)
+        self.W_dec.div_(norm.clamp_min_(1e-12))
 
     @torch.no_grad()
     def constrain_gradients(self) -> None:
@@ -317,8 +319,8 @@ class SAE(nn.Module):
         """
         self.zero_padding_gradients()
         if self.decoder_norm == "unit" and self.W_dec.grad is not None:
-            radial = (self.W_dec.grad * self.W_dec).sum(-1, keepdim=True)
-            self.W_dec.grad.sub_(radial * self.W_dec)
+            radial = torch.einsum("mli,mli->ml", self.W_dec.grad, self.W_dec)
+            self.W_dec.grad.addcmul_(radial.unsqueeze(-1), self.W_dec, value=-1)
 
     @torch.no_grad()
     def zero_padding_gradients(self) -> None:

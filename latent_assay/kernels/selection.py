@@ -16,7 +16,10 @@ from latent_assay.kernels.dispatch import uses_triton
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """The candidates to fire, in compressed rows: a row per sample, members one below the other."""
+    """The candidates to fire, in compressed rows: a row per sample, members one below the other.
+
+    Columns rise in every row.
+    """
 
     members: int
     """Number of members."""
@@ -48,9 +51,30 @@ class Selection:
         """The entries in the order of their columns, and where each column begins."""
         return by_column(self.column, self.members * self.width)
 
+    @cached_property
+    def place(self) -> Int[Tensor, " entry"]:
+        """Where each entry stands in a dense tensor that is flattened."""
+        return self.row * self.width + self.latent
+
     def gather(self, dense: Float[Tensor, "member batch latent"]) -> Float[Tensor, " entry"]:
         """The entries of a dense tensor at the selected places."""
-        return dense.reshape(-1, self.width)[self.row, self.latent]
+        return dense.reshape(-1).index_select(0, self.place)
+
+    @classmethod
+    def at(
+        cls, place: Int[Tensor, " entry"], *, members: int, batch: int, width: int
+    ) -> "Selection":
+        """The entries at some places of a dense tensor that is flattened, in rising order."""
+        rows = members * batch
+        ends = torch.arange(rows + 1, device=place.device) * width
+        row_start = torch.searchsorted(place, ends)
+        row = torch.div(place, width, rounding_mode="floor")
+        column = place - row * width
+        if members > 1:
+            column += torch.div(row, batch, rounding_mode="floor") * width
+        made = cls(members=members, batch=batch, width=width, row_start=row_start, column=column)
+        made.__dict__.update(place=place, row=row)
+        return made
 
 
 def by_column(
@@ -70,6 +94,8 @@ _LARGE = 2**17
 _SMALL = 2**11
 # A prime, so that a sample of every so-manyth value visits all latents whatever the width.
 _STRIDE = 61
+# Entries that are compared at once: few enough to stay in the cache.
+_PIECE = 2**20
 
 
 def select_topk(pre: Float[Tensor, "member batch latent"], k: int) -> Selection:
@@ -89,23 +115,24 @@ def select_topk(pre: Float[Tensor, "member batch latent"], k: int) -> Selection:
 def largest_places(
     pre: Float[Tensor, "member batch latent"], k: int
 ) -> Int[Tensor, "member batch selected"]:
-    """The places of the k largest entries of every sample, in no particular order.
+    """The places of the k largest entries of every sample, in rising order.
 
     Wide rows on CPU are first cut into groups. At least k entries reach the k-th largest maximum of
     a group, namely those maxima, and hardly more do, so what is below it need not be ranked.
     """
     members, batch, width = pre.shape
-    groups = width // _GROUP
+    # with twice the entries in a group half the maxima have to be ranked
+    group = 2 * _GROUP if 8 * k * _GROUP <= width else _GROUP
     if (
         pre.device.type == "cpu"
         and pre.dtype in (torch.float32, torch.float64)
         and width >= _WIDE
-        and 4 * k <= groups
+        and 4 * k * group <= width
     ):
-        index = _largest_of_groups(pre.reshape(-1, width), k, groups)
+        index = _largest_of_groups(pre.reshape(-1, width), k, group)
         if index is not None:
             return index.view(members, batch, k)
-    return pre.topk(k, dim=-1, sorted=False).indices
+    return pre.topk(k, dim=-1, sorted=False).indices.sort(-1).values
 
 
 def is_largest(
@@ -133,19 +160,20 @@ def rows_at(
 
 
 def _largest_of_groups(
-    rows: Float[Tensor, "row latent"], k: int, groups: int
+    rows: Float[Tensor, "row latent"], k: int, group: int
 ) -> Int[Tensor, "row selected"] | None:
     """None if a row holds NaN, which is neither large nor small, or too much of minus infinity."""
     count, width = rows.shape
     # entries of a group lie `groups` apart, so that the maxima are taken of whole vectors at once
-    grouped = rows[:, : groups * _GROUP].unflatten(-1, (_GROUP, groups))
+    groups = width // group
+    grouped = rows[:, : groups * group].unflatten(-1, (group, groups))
     maxima = grouped.amax(-2).numpy()
     cut = torch.from_numpy(
         np.partition(maxima, groups - k, axis=-1)[:, groups - k : groups - k + 1]
     )
     if not bool(cut.isfinite().all()):
         return None
-    place = np.flatnonzero((rows >= cut).numpy())
+    place = _reaching(rows.numpy(), cut.squeeze(-1).numpy())
     row = place // width
     found = np.bincount(row, minlength=count)
     if found.min(initial=k) < k:
@@ -177,22 +205,44 @@ def select_above(
 def select_where(mask: Bool[Tensor, "member batch latent"]) -> Selection:
     """The entries where a mask is true."""
     members, batch, width = mask.shape
-    flat = mask.reshape(-1)
+    return Selection.at(_true_places(mask.reshape(-1)), members=members, batch=batch, width=width)
+
+
+def select_largest(
+    pre: Float[Tensor, "member batch latent"], k: Float[Tensor, " member"]
+) -> tuple[Float[Tensor, " member"], Selection]:
+    """`batch_threshold` of samples of equal weight, and the positive entries that reach it.
+
+    On CPU both come from one list of candidates, so that the pre-activations are read once.
+    """
+    members, batch, width = pre.shape
+    if pre.device.type != "cpu" or pre.dtype not in (torch.float32, torch.float64):
+        threshold = batch_threshold(pre, k)
+        return threshold, select_above(pre, below(threshold))
+    flat = pre.detach().reshape(members, -1)
+    cuts, places = [], []
+    for member, (values, count) in enumerate(zip(flat, _counts(pre, k), strict=True)):
+        place, ranked = _candidates(values, count)
+        cut = max(float(np.partition(ranked, ranked.size - count)[ranked.size - count]), 0.0)
+        kept = (ranked >= cut) & (ranked > 0)
+        place = np.flatnonzero(kept) if place is None else place[kept]
+        cuts.append(cut)
+        places.append(place + member * batch * width)
+    found = torch.from_numpy(places[0] if members == 1 else np.concatenate(places))
+    selection = Selection.at(found, members=members, batch=batch, width=width)
+    return torch.tensor(cuts, dtype=pre.dtype), selection
+
+
+def below(threshold: Float[Tensor, " member"]) -> Float[Tensor, " member"]:
+    """The cut above which whatever reaches a threshold lies, and nothing that is not positive."""
+    return threshold.nextafter(torch.full_like(threshold, -math.inf)).clamp_min(0)
+
+
+def _true_places(flat: Bool[Tensor, " entry"]) -> Int[Tensor, " true"]:
     if flat.device.type == "cpu":
         # numpy finds the true entries about four times faster than torch does on CPU
-        place = torch.from_numpy(np.flatnonzero(flat.numpy()))
-    else:
-        place = flat.nonzero().squeeze(-1)
-    row = torch.div(place, width, rounding_mode="floor")
-    row_start = torch.zeros(members * batch + 1, dtype=torch.int64, device=mask.device)
-    row_start[1:] = torch.bincount(row, minlength=members * batch).cumsum(0)
-    return Selection(
-        members=members,
-        batch=batch,
-        width=width,
-        row_start=row_start,
-        column=torch.div(row, batch, rounding_mode="floor") * width + place % width,
-    )
+        return torch.from_numpy(np.flatnonzero(flat.numpy()))
+    return flat.nonzero().squeeze(-1)
 
 
 def kept_above(
@@ -233,13 +283,12 @@ def batch_threshold(
         return _weighted_threshold(pre, k, weight)
     if uses_triton(pre):
         return triton.threshold(pre.detach(), k)
-    # a hair less, so that k = 0.1 and 30 samples ask for 3 and not for 4
-    counts = [
-        min(max(math.ceil(float(each) * batch * (1 - 1e-12)), 1), batch * width) for each in k
-    ]
+    counts = _counts(pre, k)
     if pre.device.type == "cpu" and pre.dtype in (torch.float32, torch.float64):
-        flat = pre.detach().reshape(members, -1).numpy()
-        ranked = [_ranked(row, count) for row, count in zip(flat, counts, strict=True)]
+        ranked = []
+        for values, count in zip(pre.detach().reshape(members, -1), counts, strict=True):
+            candidates = _candidates(values, count)[1]
+            ranked.append(float(np.partition(candidates, -count)[-count]))
         return torch.tensor(ranked, dtype=pre.dtype).clamp_min(0)
     flat_pre = pre.detach().reshape(members, -1)
     return torch.stack(
@@ -250,17 +299,47 @@ def batch_threshold(
     )
 
 
-def _ranked(values: np.ndarray, rank: int) -> float:
-    """The rank-th largest value, by introselect, about ten times faster than torch.topk on CPU."""
-    if values.size >= _LARGE and rank * 8 < values.size:
+def _counts(
+    pre: Float[Tensor, "member batch latent"], k: Float[Tensor, " member"]
+) -> list[int]:
+    """How many entries of each member fire in the batch."""
+    _, batch, width = pre.shape
+    # a hair less, so that k = 0.1 and 30 samples ask for 3 and not for 4
+    return [min(max(math.ceil(float(each) * batch * (1 - 1e-12)), 1), batch * width) for each in k]
+
+
+def _candidates(values: Float[Tensor, " entry"], rank: int) -> tuple[np.ndarray | None, np.ndarray]:
+    """The places and values of what may be the rank-th largest or larger; None: everything is.
+
+    Introselect finds the rank-th of these about ten times faster than torch.topk on CPU.
+    """
+    whole = values.numpy()
+    if values.numel() >= _LARGE and rank * 8 < values.numel():
         # Most values are far too small to matter. A sample says from where on they may; the rest
         # is left aside, unless the sample misled.
-        sample = values[::_STRIDE]
+        sample = whole[::_STRIDE]
         place = sample.size - (rank * 3 // (2 * _STRIDE) + 32)
-        above = np.flatnonzero(values >= np.partition(sample, place)[place])
+        sample = np.partition(sample, place)
+        above = _reaching(whole.reshape(1, -1), sample[[place]])
         if above.size >= rank:
-            values = values[above]
-    return float(np.partition(values, values.size - rank)[values.size - rank])
+            return above, whole[above]
+    return None, whole
+
+
+def _reaching(rows: np.ndarray, cut: np.ndarray) -> np.ndarray:
+    """The places of the entries at or above the cut of their row."""
+    # piece by piece into the same memory, as fresh memory costs more than the comparison
+    count, width = rows.shape
+    high, wide = max(_PIECE // width, 1), min(width, _PIECE)
+    room = np.empty((high, wide), dtype=bool)
+    found = []
+    for top in range(0, count, high):
+        for left in range(0, width, wide):
+            piece = rows[top : top + high, left : left + wide]
+            reached = room[: piece.shape[0], : piece.shape[1]]
+            np.greater_equal(piece, cut[top : top + high, None], out=reached)
+            found.append(np.flatnonzero(reached) + (top * width + left))
+    return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
 
 
 def _weighted_threshold(

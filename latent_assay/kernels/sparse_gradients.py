@@ -19,6 +19,7 @@ from torch import Tensor
 
 from latent_assay.kernels.selection import Selection, is_largest, rows_at
 from latent_assay.kernels.sparse import compressed
+from latent_assay.kernels.workspace import Workspace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,7 @@ def sparse_gradients(
     error: Float[Tensor, "member level"],
     detached: bool = False,
     rescue: Rescue | None = None,
+    memory: tuple[Workspace, Workspace] | None = None,
 ) -> SparseGradients:
     r"""Gradients of $\sum_m \alpha_m \sum_b w_b \|x_b - \hat x_{b,m}\|^2$, and of AuxK.
 
@@ -78,6 +80,7 @@ def sparse_gradients(
     - `error`: $\alpha_m$.
     - `detached`: whether a level sees earlier latents as constants (see `losses.Matryoshka`).
     - `rescue`: AuxK, if it has anything to do.
+    - `memory`: where the gradients of encoder and decoder are written, over what was there.
     """
     members, width, d_in = W_enc.shape
     batch = x.shape[-2]
@@ -113,7 +116,8 @@ def sparse_gradients(
     back = back * (value > 0)
     order, start = selection.by_column
     in_order = row[order]
-    W_dec_grad = compressed(start, in_order, value[order], (total, rows)) @ flat
+    room_enc, room_dec = memory or (Workspace(), Workspace())
+    W_dec_grad = _product(compressed(start, in_order, value[order], (total, rows)), flat, room_dec)
     b_enc_grad = torch.zeros(total, dtype=x.dtype, device=x.device).index_add_(0, column, back)
     centred = x - b_dec.unsqueeze(1) if subtract_b_dec else x
     sample = torch.div(in_order, levels, rounding_mode="floor")
@@ -121,7 +125,8 @@ def sparse_gradients(
         sample, seen = sample % batch, centred
     else:
         seen = centred.reshape(members * batch, d_in)
-    W_enc_grad = compressed(start, sample, back[order], (total, len(seen))) @ seen
+    by_latent = compressed(start, sample, back[order], (total, len(seen)))
+    W_enc_grad = _product(by_latent, seen, room_enc)
 
     W_enc_grad, W_dec_grad = W_enc_grad.view_as(W_enc), W_dec_grad.view_as(W_dec)
     b_enc_grad = b_enc_grad.view(members, width)
@@ -134,6 +139,13 @@ def sparse_gradients(
     return SparseGradients(
         W_enc=W_enc_grad, W_dec=W_dec_grad, b_enc=b_enc_grad, b_dec=b_dec_grad
     )
+
+
+def _product(
+    sparse: Tensor, dense: Float[Tensor, "row d_in"], memory: Workspace
+) -> Float[Tensor, "column d_in"]:
+    out = memory.room((sparse.shape[0], dense.shape[1]), dense)
+    return torch.addmm(out, sparse, dense, beta=0.0, out=out)
 
 
 def _rows_by_level(

@@ -9,7 +9,14 @@ from torch import Tensor
 
 from latent_assay.distributed import Ranks, threshold_over_ranks
 from latent_assay.errors import ConfigError
-from latent_assay.kernels import Selection, batch_threshold, kept_above, select_above
+from latent_assay.kernels import (
+    Selection,
+    batch_threshold,
+    below,
+    kept_above,
+    select_above,
+    select_largest,
+)
 from latent_assay.sparsifiers.jump_relu import JumpReLU
 from latent_assay.sparsifiers.number_firing import check_k, k_by_member
 from latent_assay.sparsifiers.sparsifier import PerMember, Sparsifier
@@ -58,7 +65,11 @@ class BatchTopK(Sparsifier):
         weight: Float[Tensor, "*lead batch"] | None = None,
     ) -> Selection:
         """The entries at or above this batch's threshold; in evaluation above the running one."""
-        return select_above(pre, self._cut(pre, weight))
+        if not self.training or weight is not None:
+            return select_above(pre, self._cut(pre, weight))
+        threshold, selection = self._largest(pre.detach())
+        self._follow(threshold)
+        return selection
 
     def forward(
         self,
@@ -74,13 +85,23 @@ class BatchTopK(Sparsifier):
         if not self.training:
             return self._running().to(pre.dtype)
         threshold = self._of_batch(pre, weight)
-        with torch.no_grad():
-            known = torch.where(self.threshold.isnan(), threshold, self.threshold)
-            moved = known + self.threshold_rate * (threshold - known)
-            # a batch with NaN must not poison the threshold; `fit` reports it
-            self.threshold.copy_(torch.where(moved.isfinite(), moved, self.threshold))
+        self._follow(threshold)
         # entries equal to the threshold fire, those that are not positive do not
-        return threshold.nextafter(torch.full_like(threshold, -math.inf)).clamp_min(0)
+        return below(threshold)
+
+    @torch.no_grad()
+    def _follow(self, threshold: Float[Tensor, " member"]) -> None:
+        """Move the running threshold towards a batch's."""
+        known = torch.where(self.threshold.isnan(), threshold, self.threshold)
+        moved = known + self.threshold_rate * (threshold - known)
+        # a batch with NaN must not poison the threshold; `fit` reports it
+        self.threshold.copy_(torch.where(moved.isfinite(), moved, self.threshold))
+
+    def _largest(
+        self, pre: Float[Tensor, "member batch latent"]
+    ) -> tuple[Float[Tensor, " member"], Selection]:
+        """The threshold of a batch of equal weights, and what fires."""
+        return select_largest(pre, self.k)
 
     def _of_batch(self, pre: Tensor, weight: Tensor | None) -> Float[Tensor, " member"]:
         return batch_threshold(pre, self.k, weight)
@@ -135,6 +156,12 @@ class BatchTopKOverRanks(BatchTopK):
 
     def _of_batch(self, pre: Tensor, weight: Tensor | None) -> Float[Tensor, " member"]:
         return threshold_over_ranks(pre, self.k, weight, self.ranks)
+
+    def _largest(
+        self, pre: Float[Tensor, "member batch latent"]
+    ) -> tuple[Float[Tensor, " member"], Selection]:
+        threshold = self._of_batch(pre, None)
+        return threshold, select_above(pre, below(threshold))
 
     @property
     def expected_l0(self) -> float:

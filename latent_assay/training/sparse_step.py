@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from latent_assay.kernels import SparseLatents, sparse_gradients, uses_triton
+from latent_assay.kernels import SparseLatents, Workspace, sparse_gradients, uses_triton
 from latent_assay.losses import AuxK, Forward, Matryoshka, Objective, Progress, Ramp, SquaredError
 from latent_assay.sae import SAE
 
@@ -30,6 +30,7 @@ class SparseStep:
             coefficient = coefficient * nested.coefficient.view(-1, 1) * nested.beta
         shape = (sae.members, len(self.bounds))
         self.error = coefficient.to(sae.W_enc).expand(shape)
+        self.memory = (Workspace(), Workspace())
 
     @classmethod
     def of(cls, sae: SAE, objective: Objective, *, autocast: bool) -> "SparseStep | None":
@@ -86,6 +87,7 @@ class SparseStep:
             error=self.error,
             detached=self.detached,
             rescue=rescue,
+            memory=self.memory,
         )
         gradients = {"W_enc": found.W_enc, "b_enc": found.b_enc, "b_dec": found.b_dec}
         if sae.tied:

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from torch import Tensor
 
-from latent_assay.kernels import Selection, batch_threshold, select_topk, select_where
+from latent_assay.kernels import (
+    Selection,
+    batch_threshold,
+    select_largest,
+    select_topk,
+    select_where,
+)
 
 
 def dense(selection: Selection, pre: Tensor) -> Tensor:
@@ -179,3 +185,22 @@ def test_rounded_weights_do_not_make_one_more_fire(count):
     weight = torch.full((count,), 1 / count)
     found = batch_threshold(pre, torch.tensor([1.0], dtype=torch.float64), weight)
     assert found.item() == count + 1
+
+
+@pytest.mark.parametrize("levels", [None, 3], ids=["distinct", "ties"])
+@pytest.mark.parametrize("members", [1, 3])
+@pytest.mark.parametrize("shape", [(5, 7), (300, 1000)], ids=["small", "large"])
+def test_the_largest_of_a_batch_are_those_that_reach_its_threshold(shape, members, levels):
+    generator = torch.Generator().manual_seed(len(shape) + members)
+    if levels is None:
+        pre = torch.randn(members, *shape, generator=generator)
+    else:
+        pre = torch.randint(-levels, levels, (members, *shape), generator=generator).float()
+    k = torch.tensor([1.5, 0.1, 4.0][:members], dtype=torch.float64)
+    threshold, selection = select_largest(pre, k)
+    assert torch.equal(threshold, batch_threshold(pre, k))
+    fires = (pre >= threshold.view(-1, 1, 1)) & (pre > 0)
+    assert torch.equal(selection.gather(pre), pre[fires])
+    plain = select_where(fires)
+    for name in ("row_start", "column", "row", "latent", "place"):
+        assert torch.equal(getattr(selection, name), getattr(plain, name)), name
