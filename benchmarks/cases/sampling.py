@@ -34,6 +34,7 @@ def measure(bench: Bench) -> Section:
                 ours=series(ours, "samples_per_second"),
                 peer=series(peer, "samples_per_second"),
                 peer_name=label("sae-lens", peer),
+                floor=series(ours, "floor") if world == "low-rank copula" else None,
                 targets=(Target(of="ratio", at_least=10),),
                 missing=ours.missing or peer.missing,
             )
@@ -46,7 +47,10 @@ def measure(bench: Bench) -> Section:
             "Activations per second, as training reads them. Rates as in SynthSAEBench (they fall "
             "with the square root of the rank from .4 to .0005). L0 is how many features fire per "
             "sample, in our world and in theirs. Of SAELens' dense and sparse tensors the faster "
-            "are used."
+            "are used. The floor of the copula alone is the product with its factor, one "
+            "comparison for every feature, and the sum of the directions that fire: no random "
+            "number of the features' own. Below a hierarchy the copula is drawn for the roots and "
+            "where parents fire."
         ),
         rows=rows,
         facts=said,

@@ -278,7 +278,7 @@ def batch_threshold(
     - `k`: mean number of firing latents per sample, for each member; need not be an integer.
     - `weight`: weight of each sample, summing to 1.
     """
-    members, batch, width = pre.shape
+    members = len(pre)
     if weight is not None:
         return _weighted_threshold(pre, k, weight)
     if uses_triton(pre):
@@ -299,9 +299,7 @@ def batch_threshold(
     )
 
 
-def _counts(
-    pre: Float[Tensor, "member batch latent"], k: Float[Tensor, " member"]
-) -> list[int]:
+def _counts(pre: Float[Tensor, "member batch latent"], k: Float[Tensor, " member"]) -> list[int]:
     """How many entries of each member fire in the batch."""
     _, batch, width = pre.shape
     # a hair less, so that k = 0.1 and 30 samples ask for 3 and not for 4

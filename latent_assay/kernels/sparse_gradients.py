@@ -131,14 +131,10 @@ def sparse_gradients(
     W_enc_grad, W_dec_grad = W_enc_grad.view_as(W_enc), W_dec_grad.view_as(W_dec)
     b_enc_grad = b_enc_grad.view(members, width)
     if rescue is not None and missed is not None:
-        _add_rescue(
-            rescue, missed, share, centred, pre, W_dec, W_enc_grad, W_dec_grad, b_enc_grad
-        )
+        _add_rescue(rescue, missed, share, centred, pre, W_dec, W_enc_grad, W_dec_grad, b_enc_grad)
     if subtract_b_dec:
         b_dec_grad = b_dec_grad - (b_enc_grad.unsqueeze(1) @ W_enc).squeeze(1)
-    return SparseGradients(
-        W_enc=W_enc_grad, W_dec=W_dec_grad, b_enc=b_enc_grad, b_dec=b_dec_grad
-    )
+    return SparseGradients(W_enc=W_enc_grad, W_dec=W_dec_grad, b_enc=b_enc_grad, b_dec=b_dec_grad)
 
 
 def _product(

@@ -134,7 +134,8 @@ def test_memory_that_holds_nan_is_overwritten():
         memory.room((9, 5), sae.W_enc).fill_(math.nan)
     with force_path("sparse"):
         by_hand.step(draw(8, 5), None, progress(1, 9))
-    assert bool(sae.W_enc.grad.isfinite().all()) and bool(sae.W_dec.grad.isfinite().all())
+    for weight in (sae.W_enc, sae.W_dec):
+        assert bool(weight.grad.isfinite().all())
 
 
 def test_what_needs_automatic_differentiation():

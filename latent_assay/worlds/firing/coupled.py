@@ -11,7 +11,7 @@ from latent_assay.worlds.firing.deciding import Decide, Deciding, Points, poisso
 
 # Entries of the shared parts that are computed at once, by the type of device: on the processor
 # the few megabytes that caches hold; on any other (`None`) many, for few steps.
-ENTRIES: dict[str | None, int] = {"cpu": 2**20, None: 2**26}
+ENTRIES: dict[str | None, int] = {"cpu": 2**21, None: 2**26}
 
 
 class Coupled(Deciding):
@@ -46,10 +46,13 @@ class Coupled(Deciding):
             return tensor.to(device, torch.float32).contiguous()
 
         self.points = Points(proposed, device)
-        self.proposed = moved(poisson_rates(proposed))
         self.limit = moved(limit)
         self.first_factor = moved(correlation.factor[first].T)
-        self.first_thresholds, self.first_spread = moved(thresholds[first]), moved(spread[first])
+        # side by side, as what is asked of a feature is asked at once
+        self.first = moved(torch.stack([thresholds[first], spread[first]], dim=1))
+        self.thrown = moved(
+            torch.stack([thresholds[first], spread[first], poisson_rates(proposed), limit], dim=1)
+        )
         self.factor = moved(correlation.factor)
         self.thresholds, self.spread = moved(thresholds), moved(spread)
 
@@ -87,24 +90,16 @@ class Coupled(Deciding):
         flat = means.view(-1)
 
         cells = self.points.throw(n, generator)
-        feature = cells % places
         mean = flat.index_select(0, cells)
-        own = (self.first_thresholds.index_select(0, feature) - mean).div_(
-            self.first_spread.index_select(0, feature)
-        )
-        rate = exceeds(own).neg_().log1p_().neg_()
+        asked = self.thrown.index_select(0, cells % places)
+        threshold, spread, proposed, limit = asked.unbind(1)
+        rate = exceeds((threshold - mean).div_(spread)).neg_().log1p_().neg_()
         drawn = torch.rand(cells.shape, generator=generator, device=cells.device)
-        kept = drawn.mul_(self.proposed.index_select(0, feature)) < rate
-        kept &= mean <= self.limit.index_select(0, feature)
+        kept = (drawn.mul_(proposed) < rate) & (mean <= limit)
 
         high = flat_nonzero(means > self.limit)
-        feature = high % places
-        fires = self._tosses(
-            flat.index_select(0, high),
-            self.first_thresholds.index_select(0, feature),
-            self.first_spread.index_select(0, feature),
-            generator,
-        )
+        threshold, spread = self.first.index_select(0, high % places).unbind(1)
+        fires = self._tosses(flat.index_select(0, high), threshold, spread, generator)
         return cells[kept], high[fires]
 
     def _tosses(
