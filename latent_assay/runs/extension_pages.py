@@ -24,7 +24,7 @@ from latent_assay.runs.config import RunConfig
 from latent_assay.runs.config.extension import ExtensionPlan, case_setting
 from latent_assay.runs.extension_runs import outcome_folder
 from latent_assay.runs.folder import slug
-from latent_assay.runs.sources import Data, StoredData
+from latent_assay.runs.sources import Prepared
 from latent_assay.runs.stored_outcome import read_numbers, read_outcome
 
 _SPARSITY = ("k", "l1")
@@ -178,14 +178,14 @@ def _band(name: str, steps: np.ndarray, rows: Sequence[Tensor]) -> Band:
 
 
 def write_case_studies(
-    config: RunConfig, folder: str | Path, data: dict[str | None, Data]
+    config: RunConfig, folder: str | Path, prepared: Prepared
 ) -> tuple[Path, ...]:
     """A page for every case study that is wanted.
 
     **Arguments:**
     - `config`: the run.
     - `folder`: its folder.
-    - `data`: hook point → activations; contexts are shown where they came from text.
+    - `prepared`: its activations; contexts are shown where they came from text.
 
     **Returns:** the pages.
     """
@@ -196,12 +196,10 @@ def write_case_studies(
             continue
         setting = case_setting(plan)
         outcome = read_outcome(outcome_folder(folder, plan, setting))
-        source = data[setting.hook_point]
-        store = source.store if isinstance(source, StoredData) and source.store.manifest else None
         sections = case_study(
             outcome,
             member=plan.case.member,
-            store=store,
+            store=prepared.at(setting.hook_point).text,
             config=CaseConfig(
                 cases=plan.case.cases,
                 top=plan.case.top,

@@ -57,6 +57,8 @@ def open_model(request: Request) -> dict[str | None, Data]:
     source = request.config.source
     assert isinstance(source, ModelSource)
     place = request.folder / "activations"
+    if source.activations is not None:
+        place = Path(source.activations).expanduser()
     model = request.model
     if request.harvest:
         model = model or language_model(source)
@@ -65,9 +67,8 @@ def open_model(request: Request) -> dict[str | None, Data]:
         stores = {name: ActivationStore.open(place, name) for name in source.names}
     else:
         raise FormatError(
-            f"'{request.folder}' holds no activations (a folder `activations`), so nothing can be "
-            "measured; run "
-            "`assay train` with its configuration first."
+            f"'{request.folder}' holds no activations (expected in '{place}'), so nothing can be "
+            "measured; run `assay train` with its configuration first."
         )
     if source.stream == "disk":
         return {name: StoredData(stores[name], source) for name in source.names}

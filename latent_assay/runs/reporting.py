@@ -88,7 +88,7 @@ def write_report(folder: str | Path, *, progress: bool = True) -> Path:
         bar.update()
     sections = _sae_sections(trained, data, bar) if trained else []
     sections += extension_sections(config, folder)
-    write_case_studies(config, folder, prepared.data)
+    write_case_studies(config, folder, prepared)
     bar.update(bar.total - bar.n)
     bar.close()
     report = Report(

@@ -33,6 +33,8 @@ class TrainingPlan:
     """Steps between two records."""
     checkpoint_every: int | None = 1_000
     """Steps between two checkpoints."""
+    autocast: bool = False
+    """Whether to compute in bfloat16 where that is safe."""
     members: int | None = None
     """The most SAEs of a grid that are trained as members of one; None for no limit."""
 
@@ -130,4 +132,5 @@ def training_config(published: TrainingConfig, plan: TrainingPlan) -> TrainingCo
         lr_decay_steps=plan.lr_decay_steps,
         log_every=plan.log_every,
         checkpoint_every=plan.checkpoint_every,
+        autocast=plan.autocast,
     )

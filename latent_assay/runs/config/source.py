@@ -49,6 +49,9 @@ class ModelSource:
     """Contexts in one forward pass."""
     pack: bool = False
     """Let contexts run across documents (causal models only)."""
+    activations: str | None = None
+    """Folder where activations are kept, which runs that read alike may share; None: in the run's
+    own."""
     held_out: float = 0.1
     """Share of the activations that is kept for measuring."""
     measured: int = 50_000
