@@ -56,9 +56,7 @@ def open_model(request: Request) -> dict[str | None, Data]:
     """Every hook point of a model."""
     source = request.config.source
     assert isinstance(source, ModelSource)
-    place = request.folder / "activations"
-    if source.activations is not None:
-        place = Path(source.activations).expanduser()
+    place = activations_folder(source, request.folder)
     model = request.model
     if request.harvest:
         model = model or language_model(source)
@@ -76,6 +74,13 @@ def open_model(request: Request) -> dict[str | None, Data]:
     if model is not None:
         reader = LiveReader(model, text_of(source), source, request.config.device)
     return {name: LiveData(stores[name], source, reader) for name in source.names}
+
+
+def activations_folder(source: ModelSource, folder: Path) -> Path:
+    """Where a run's activations are kept: within its own folder unless the source says where."""
+    if source.activations is None:
+        return folder / "activations"
+    return Path(source.activations).expanduser()
 
 
 def language_model(source: ModelSource) -> LanguageModel:

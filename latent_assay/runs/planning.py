@@ -21,8 +21,9 @@ from latent_assay.activations.machine import memory_limit, peak_memory
 from latent_assay.activations.quantities import size_in_words, time_in_words
 from latent_assay.errors import AssayError, ConfigError, StorageError
 from latent_assay.runs.config import EnsemblePlan, ModelSource, RunConfig
+from latent_assay.runs.extension_runs import together
 from latent_assay.runs.live_source import LiveReader
-from latent_assay.runs.model_data import harvest_settings, text_of
+from latent_assay.runs.model_data import activations_folder, harvest_settings, text_of
 
 _FLOAT = 4
 _STATES = 4
@@ -36,6 +37,7 @@ _BUFFER = 2**30
 _PRODUCTS = 12
 """Multiplications and additions of a step per sample, input dimension and latent: encoder and
 decoder, forward and twice as much backward."""
+_TIED = ("tied", "tied_orthogonal", "linear", "wsae")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +160,9 @@ def plan_run(
     if isinstance(source, ModelSource) and model is not None:
         harvest, stream = _reading(config, source, folder, model, ranks)
     base = Share(what="this process", bytes=peak_memory())
-    phases = [tuple(_training(loads, live=live))]
+    extensions = list(_extensions(config, widths))
+    peaks = [tuple(_training(loads, live=live)), tuple(_training(extensions, live=False))]
+    phases: list[tuple[Share, ...]] = [max(peaks, key=_total)]
     buffer = _buffer(source, harvest, widths)
     if stream is not None:
         buffer = tuple(stream.ram[1:])
@@ -169,16 +173,25 @@ def plan_run(
     on_gpu = config.device.startswith("cuda")
     gpu: tuple[Share, ...] = ()
     if on_gpu:
-        gpu, phases[0] = tuple(_training(loads, live=live)), buffer
+        gpu, phases[0] = max(peaks, key=_total), buffer
     limit = memory_limit()
     if isinstance(source, ModelSource) and source.max_ram is not None:
         limit = min(limit or source.max_ram, source.max_ram)
-    disk = tuple(_disk(loads, harvest, live=live))
+    disk = tuple(_disk(loads, extensions, harvest, live=live))
     steps = config.training.steps
+    operations = sum(load.operations for load in loads) * steps
+    operations += sum(load.operations * load.steps for load in extensions)
+    reading: dict[str, float | None] = {} if harvest is None else {"harvest": harvest.seconds}
+    if stream is not None:
+        if loads:
+            reading["reading beside training"] = stream.seconds
+        samples = sum(load.samples for load in extensions)
+        if samples:
+            reading["reading for extensions"] = samples / stream.tokens_per_second
     return RunPlan(
         title=config.title,
-        saes=sum(plan.members for plan in config.saes),
-        ensembles=len(config.ensembles),
+        saes=sum(plan.members for plan in config.saes) + sum(load.saes for load in extensions),
+        ensembles=len(config.ensembles) + len(extensions),
         harvest=harvest,
         stream=stream,
         ram=(base, *max(phases, key=_total)),
@@ -187,11 +200,7 @@ def plan_run(
         gpu_limit=torch.cuda.mem_get_info(config.device)[0] if on_gpu else None,
         disk=disk,
         disk_limit=_free(folder),
-        seconds={
-            **({} if harvest is None else {"harvest": harvest.seconds}),
-            **({} if stream is None else {"reading beside training": stream.seconds}),
-            "training": sum(load.operations for load in loads) * steps / _speed(config.device),
-        },
+        seconds=reading | {"training": operations / _speed(config.device)},
     )
 
 
@@ -203,6 +212,9 @@ class _Load:
     weights: int
     step: int
     operations: float
+    steps: int = 0
+    samples: int = 0
+    saes: int = 0
 
 
 def _load(
@@ -214,14 +226,44 @@ def _load(
     widest = max(width) if isinstance(width, list | tuple) else int(width)
     members = sum(plan.members for plan in ensemble.plans)
     latents = -(-members * widest // ranks)
-    rows = 1 if ensemble.first.recipe in ("tied", "tied_orthogonal", "linear", "wsae") else 2
+    rows = 1 if ensemble.first.recipe in _TIED else 2
     batch = config.training.batch_size
+    return _weighed(ensemble.name, members, latents, rows, d_in, batch)
+
+
+def _weighed(name: str, members: int, latents: int, rows: int, d_in: int, batch: int) -> _Load:
     return _Load(
-        name=ensemble.name,
+        name=name,
         weights=_FLOAT * (latents * (rows * d_in + 1) + members * d_in),
         step=_FLOAT * batch * (_PER_LATENT_OF_BATCH * latents + 4 * members * d_in),
         operations=float(_PRODUCTS) * batch * d_in * latents,
     )
+
+
+def _extensions(config: RunConfig, widths: Mapping[str | None, int]) -> Iterator[_Load]:
+    """The second phase of every extension, which is its largest: control and extended together.
+
+    Its steps stand for all phases: the first and the null cost a member for each seed, the second
+    one more for each number of new latents.
+    """
+    batch = config.training.batch_size
+    for plan in config.extensions:
+        for group in together(plan):
+            setting, seeds = group[0], len(plan.seeds)
+            d_in = widths.get(setting.hook_point) or next(iter(widths.values()))
+            width = int(setting.plan.options["width"])
+            company = seeds * (1 + len(group))
+            latents = company * (width + max(each.n for each in group))
+            rows = 1 if setting.plan.recipe in _TIED else 2
+            first = setting.first_steps or config.training.steps
+            second = setting.steps or config.training.steps
+            load = _weighed(f"{plan.name} {setting.name}", company, latents, rows, d_in, batch)
+            yield replace(
+                load,
+                steps=round(second + (first + second) * seeds / company),
+                samples=batch * (first + 2 * second),
+                saes=company,
+            )
 
 
 def _training(loads: Sequence[_Load], *, live: bool) -> Iterator[Share]:
@@ -241,9 +283,16 @@ def _training(loads: Sequence[_Load], *, live: bool) -> Iterator[Share]:
     )
 
 
-def _disk(loads: Sequence[_Load], harvest: Plan | None, *, live: bool) -> Iterator[Share]:
+def _disk(
+    loads: Sequence[_Load], extensions: Sequence[_Load], harvest: Plan | None, *, live: bool
+) -> Iterator[Share]:
     if harvest is not None:
         yield Share(what="activations", bytes=harvest.disk)
+    if extensions:
+        each = [load.weights for load in extensions]
+        # checkpoints of three phases at most, the largest twice
+        yield Share(what="checkpoints of an extension", bytes=4 * _KEPT * max(each))
+        yield Share(what="extended SAEs", bytes=sum(each))
     if not loads:
         return
     weights = [load.weights for load in loads]
@@ -268,7 +317,7 @@ def _reading(
     config: RunConfig, source: ModelSource, folder: Path, model: LanguageModel, ranks: int
 ) -> tuple[Plan | None, Plan | None]:
     """What harvest and stream take, where there is one."""
-    place = folder / "activations"
+    place = activations_folder(source, folder)
     harvest = stream = None
     if not _is_there(place, source):
         settings = harvest_settings(source)

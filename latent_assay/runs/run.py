@@ -11,12 +11,13 @@ from latent_assay.atomic import plain, write_json
 from latent_assay.distributed import Ranks
 from latent_assay.errors import ConfigError
 from latent_assay.runs.config import ModelSource, RunConfig
-from latent_assay.runs.extension_runs import extend_all
+from latent_assay.runs.extension_runs import extend_all, outcome_folder
 from latent_assay.runs.folder import CONFIG_FILE, sae_folder, slug, stored_config
 from latent_assay.runs.model_data import language_model
 from latent_assay.runs.planning import RunPlan, plan_run
 from latent_assay.runs.reporting import write_report
 from latent_assay.runs.sources import prepare
+from latent_assay.runs.stored_outcome import has_outcome
 from latent_assay.runs.training import train_saes
 
 _FOR_THE_READER = {"title", "summary", "browse"}
@@ -122,8 +123,13 @@ def plan_of(
 
 
 def is_trained(config: RunConfig, folder: Path) -> bool:
-    """Whether every SAE lies in its folder already."""
-    return all(sae_folder(folder, plan.name).is_dir() for plan in config.saes)
+    """Whether every SAE, and the outcome of every extension, lies in its folder already."""
+    extended = (
+        outcome_folder(folder, plan, each) for plan in config.extensions for each in plan.settings
+    )
+    return all(sae_folder(folder, plan.name).is_dir() for plan in config.saes) and all(
+        map(has_outcome, extended)
+    )
 
 
 def _claim(folder: Path, config: RunConfig, fresh: bool) -> None:

@@ -33,6 +33,8 @@ def train_saes(
 
     **Returns:** whether that was finished; False if Ctrl-C ended it, with everything kept.
     """
+    if not config.saes:
+        return True
     shared = prepared.together(config.training.batch_size, config.seed)
     if shared is not None:
         return _all_at_once(
