@@ -1,6 +1,16 @@
 """Measurements of what an SAE is good for, most of which need the language model itself."""
 
 from latent_assay.evals.catalogue import EVALUATIONS, Evaluation, evaluation
+from latent_assay.evals.first_letter import (
+    ENDINGS,
+    Concepts,
+    FirstLetterConfig,
+    concept_evaluations,
+    first_letter,
+    published_absorption,
+    repaired_absorption,
+    spelled_words,
+)
 from latent_assay.evals.labelled import Labelled
 from latent_assay.evals.linear_probe import ProbeConfig
 from latent_assay.evals.loss_recovered import LossRecovered, loss_recovered
@@ -26,12 +36,15 @@ from latent_assay.evals.texts import LabelledTexts, python_passages
 from latent_assay.evals.tpp import TPP, tpp
 
 __all__ = [
+    "ENDINGS",
     "EVALUATIONS",
     "SCR",
     "TPP",
+    "Concepts",
     "Documents",
     "EvalResult",
     "Evaluation",
+    "FirstLetterConfig",
     "Labelled",
     "LabelledTexts",
     "LossRecovered",
@@ -41,17 +54,22 @@ __all__ = [
     "Splice",
     "TwoConcepts",
     "Value",
+    "concept_evaluations",
     "evaluation",
+    "first_letter",
     "loss_recovered",
     "measured",
     "not_measurable",
     "pooled",
     "probe_labelled",
+    "published_absorption",
     "python_passages",
     "python_two_concepts",
+    "repaired_absorption",
     "sae_probes",
     "scr",
     "sparse_probing",
+    "spelled_words",
     "spliced",
     "spurious_correlation_removal",
     "targeted_probe_perturbation",

@@ -129,6 +129,85 @@ EVALUATIONS: Mapping[str, Evaluation] = MappingProxyType(
                 caveat="It saturates: SAEs of very different quality come close to 1 at larger k.",
             ),
             Evaluation(
+                name="first_letter",
+                title="First letters",
+                headline="f1@1",
+                metrics=_metrics(
+                    (
+                        "f1",
+                        "higher",
+                        "F1 on held-out words, mean over letters, of logistic regression on the "
+                        "k latents that stand for the letter.",
+                    ),
+                ),
+            ),
+            Evaluation(
+                name="feature_splitting",
+                title="Feature splitting",
+                headline=None,
+                caveat="An SAE without any latent for a letter is not split either; read beside "
+                "the F1 of first letters.",
+                metrics=_metrics(
+                    (
+                        "main_latents",
+                        "lower",
+                        "Mean over letters of the number of latents that each raise F1 by more "
+                        "than the threshold; 1 is no splitting.",
+                    ),
+                ),
+            ),
+            Evaluation(
+                name="absorption",
+                title="Absorption",
+                headline="f1_firing",
+                caveat="Absorption alone does not rank: an SAE that has learned nothing absorbs "
+                "nothing. The headline is the F1 of the main latents' firing, which absorption "
+                "lowers, and so does not having learned the letter.",
+                metrics=_metrics(
+                    (
+                        "f1_firing",
+                        "higher",
+                        "F1, mean over letters, of 'a main latent fires' as a detector of the "
+                        "letter on held-out words.",
+                    ),
+                    (
+                        "recall_firing",
+                        "higher",
+                        "Share of held-out words whose letter the dense probe finds on which a "
+                        "main latent fires.",
+                    ),
+                    (
+                        "absorption_fraction",
+                        "lower",
+                        "Share of the letter that is missing from its main latents and carried by "
+                        "absorbers, beyond what is missing without one.",
+                    ),
+                    (
+                        "full_absorption",
+                        "lower",
+                        "Share of words on which the main latents are silent and one absorber "
+                        "carries the letter, beyond chance.",
+                    ),
+                    (
+                        "absorption_fraction_published",
+                        "lower",
+                        "Absorption fraction by SAEBench's formula, which superposed neighbours "
+                        "raise.",
+                    ),
+                    (
+                        "full_absorption_published",
+                        "lower",
+                        "Full absorption by SAEBench's formula.",
+                    ),
+                    (
+                        "hedging",
+                        "lower",
+                        "Share of the first main latent's decoder along the variation among words "
+                        "of its letter, beyond that of other letters.",
+                    ),
+                ),
+            ),
+            Evaluation(
                 name="parts_of_speech",
                 title="Parts of speech",
                 headline="auc@1",

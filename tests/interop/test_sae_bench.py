@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from latent_assay import formats, recipes
+from latent_assay.evals.first_letter import published_absorption
+from tests.evals.sae_bench_cases import RECORDED, cases
 
 from .environments import run
 
@@ -40,3 +42,23 @@ def test_sae_bench_evaluates_ours(tmp_path):
         odd = {key for key, each in found["metrics"].items() if not math.isfinite(each)}
         assert not odd, (name, found["metrics"])
     assert results["topk"]["metrics"]["l0"] <= 3
+
+
+def test_absorption_is_that_of_sae_bench(tmp_path):
+    """Its calculator on our inputs gives what we compute, and what was recorded."""
+    (tmp_path / "cases.json").write_text(json.dumps(cases()))
+    run("sae-bench", "formulas", tmp_path)
+    answers = json.loads((tmp_path / "answers.json").read_text())
+    for case, answer in zip(cases()["absorption"], answers["absorption"], strict=True):
+        found = published_absorption(
+            torch.tensor(case["x"]),
+            torch.tensor(case["z"]),
+            torch.tensor(case["W_dec"]),
+            torch.tensor(case["direction"]),
+            case["main"],
+        )
+        assert found.fraction.tolist() == pytest.approx(answer["fraction"], abs=1e-6)
+        assert found.full.tolist() == answer["full"]
+    recorded = json.loads(RECORDED.read_text())
+    if recorded["cases"] == cases():  # random numbers of the torch that recorded them
+        assert recorded["answers"] == answers

@@ -1,4 +1,8 @@
-"""Run in an environment with sae-bench: `use FOLDER` gives our SAEs to its custom-SAE path."""
+"""Run in an environment with sae-bench.
+
+`use FOLDER` gives our SAEs to its custom-SAE path; `formulas FOLDER` runs its functions on given
+tensors, with objects in the place of model and SAE that return just these.
+"""
 
 import json
 import sys
@@ -64,5 +68,97 @@ def use(folder):
     (folder / "results.json").write_text(json.dumps(results))
 
 
+def formulas(folder):
+    cases = json.loads((folder / "cases.json").read_text())
+    columns = cases["columns"]
+    answers = {
+        "absorption": [absorption(case) for case in cases["absorption"]],
+        "main": mains(cases["f1"]),
+        "raw": chosen(columns),
+        "mean_firing": ranked(columns),
+    }
+    (folder / "answers.json").write_text(json.dumps(answers))
+
+
+def absorption(case):
+    import torch
+    from sae_bench.evals.absorption.feature_absorption_calculator import (
+        FeatureAbsorptionCalculator,
+    )
+
+    x, z = torch.tensor(case["x"]), torch.tensor(case["z"])
+    words = [f"a{i}" for i in range(len(x))]
+
+    class Model:
+        def to_tokens(self, text):
+            return [[0] * 7]
+
+        def run_with_cache(self, texts, names_filter):
+            rows = [int(text.splitlines()[-1].split(":")[0][1:]) for text in texts]
+            return None, {names_filter[0]: x[rows][:, None].expand(-1, 7, -1)}
+
+    class Sae:
+        device = "cpu"
+        W_dec = torch.tensor(case["W_dec"])
+
+        def encode(self, rows):
+            distance = (rows[:, None] - x[None]).abs().amax(-1)
+            return z[distance.argmin(1)]
+
+    calculator = FeatureAbsorptionCalculator(
+        model=Model(), icl_word_list=["b", "c"], max_icl_examples=1, topk_feats=5
+    )
+    found = calculator.calculate_absorption(
+        Sae(),
+        words=words,
+        probe_direction=torch.tensor(case["direction"]),
+        main_feature_ids=case["main"],
+        layer=0,
+        show_progress=False,
+    )
+    return {
+        "fraction": [float(each.absorption_fraction) for each in found.word_results],
+        "full": [bool(each.is_full_absorption) for each in found.word_results],
+    }
+
+
+def mains(f1):
+    import numpy as np
+    import pandas as pd
+    from sae_bench.evals.absorption.k_sparse_probing import add_feature_splits_to_metrics_df
+    from sae_bench.evals.absorption.vocab import LETTERS
+
+    table = pd.DataFrame(
+        [
+            {"letter": letter}
+            | {f"f1_sparse_sae_{k}": row[k - 1] for k in range(1, 11)}
+            | {f"sparse_sae_k_{k}_feats": np.arange(k) for k in range(1, 11)}
+            for letter, row in zip(LETTERS, f1, strict=True)
+        ]
+    )
+    add_feature_splits_to_metrics_df(table, max_k_value=10)
+    return [list(map(int, each)) for each in table["split_feats"]]
+
+
+def chosen(columns):
+    import torch
+    from sae_bench.evals.sparse_probing.probe_training import get_top_k_mean_diff_mask
+    from sae_bench.sae_bench_utils import dataset_info
+
+    positive, negative = dataset_info.POSITIVE_CLASS_LABEL, dataset_info.NEGATIVE_CLASS_LABEL
+    labels = torch.tensor([positive if each else negative for each in columns["labels"]])
+    mask = get_top_k_mean_diff_mask(torch.tensor(columns["z"]), labels, columns["k"])
+    return (~mask).nonzero().squeeze(-1).tolist()
+
+
+def ranked(columns):
+    import torch
+    from sae_probes.run_sae_evals import get_sorted_indices, mean_act_normalization
+
+    return get_sorted_indices(
+        torch.tensor(columns["z"]), torch.tensor(columns["labels"]).int(), mean_act_normalization
+    ).tolist()
+
+
 if __name__ == "__main__":
-    {"use": use}[sys.argv[1]](Path(sys.argv[2]))
+    {"use": use, "formulas": formulas}[sys.argv[1]](Path(sys.argv[2]))
