@@ -15,7 +15,7 @@ _SHOWN = ContextConfig(contexts=10, before=16, after=9)
 
 
 def browser_of(
-    store: ActivationStore,
+    store: ActivationStore | Mapping[str, ActivationStore],
     saes: Mapping[str, SAE],
     *,
     labels: Mapping[str, Sequence[str]] | None = None,
@@ -26,7 +26,8 @@ def browser_of(
     """Where the latents of some SAEs fire most, over everything in a store.
 
     **Arguments:**
-    - `store`: harvested activations; give a part (`ActivationStore.part`) to bound time and size.
+    - `store`: harvested activations, or those of each SAE's hook point by the SAE's name, all of
+      one harvest; give a part (`ActivationStore.part`) to bound time and size.
     - `saes`: by name, for raw activations; of each the first member is shown.
     - `labels`: a word for each latent of an SAE, by which the page filters.
     - `config`: how much to keep for each latent.
@@ -35,18 +36,23 @@ def browser_of(
 
     **Raises:** `DataError` if the store has no text.
     """
-    wanted = sorted({int(c) for _, context, _ in store.in_order(65_536) for c in context.unique()})
-    corpus = Corpus.of_documents([store.tokens_text(store.context(index)) for index in wanted])
+    stores = dict(store) if isinstance(store, Mapping) else dict.fromkeys(saes, store)
+    places = {id(each): each for each in stores.values()}.values()
+    wanted = sorted({int(c) for each in places for c in _contexts(each)})
+    first_of_all = stores[next(iter(saes))]
+    corpus = Corpus.of_documents(
+        [first_of_all.tokens_text(first_of_all.context(index)) for index in wanted]
+    )
     starts = torch.zeros(max(wanted) + 1, dtype=torch.int64)
     starts[torch.tensor(wanted)] = torch.from_numpy(corpus.documents)
-
-    def rows() -> Iterator[tuple[Tensor, Tensor]]:
-        for x, context, position in store.in_order(_ROWS_AT_ONCE):
-            yield x.float(), starts[context] + position
 
     pages = []
     for name, sae in saes.items():
         first = sae.take(0)
+
+        def rows(store: ActivationStore = stores[name]) -> Iterator[tuple[Tensor, Tensor]]:
+            for x, context, position in store.in_order(_ROWS_AT_ONCE):
+                yield x.float(), starts[context] + position
 
         @torch.no_grad()
         def encode(x: Tensor, sae: SAE = first) -> Tensor:
@@ -72,7 +78,12 @@ def browser_of(
         title=title,
         sentence=(
             "Every latent with the places where it fires most, among the first "
-            f"{store.n_rows:,} tokens. Tokens are shaded by the latent's activation; the "
-            "underlined one is the peak."
+            f"{max(each.n_rows for each in places):,} tokens. Tokens are shaded by the latent's "
+            "activation; the underlined one is the peak."
         ),
     )
+
+
+def _contexts(store: ActivationStore) -> set[int]:
+    """Numbers of the contexts that rows of a store are from."""
+    return {int(c) for _, context, _ in store.in_order(65_536) for c in context.unique()}

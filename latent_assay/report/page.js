@@ -60,3 +60,24 @@
   });
   open();
 })();
+
+// Long tables: rows are found by words of their names, and groups of them folded away.
+for (const label of document.querySelectorAll(".field.filter")) {
+  const input = label.querySelector("input");
+  const rows = [...label.nextElementSibling.querySelectorAll("tbody tr:not(.group)")];
+  label.hidden = false;
+  input.addEventListener("input", () => {
+    const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+    for (const row of rows) {
+      const name = row.querySelector("th").textContent.toLowerCase();
+      row.hidden = !words.every((word) => name.includes(word));
+    }
+  });
+}
+for (const button of document.querySelectorAll("button.fold")) {
+  button.disabled = false;
+  button.addEventListener("click", () => {
+    const folded = button.closest("tbody").classList.toggle("folded");
+    button.setAttribute("aria-expanded", String(!folded));
+  });
+}

@@ -18,6 +18,8 @@ from latent_assay.report.strict_json import script_json
 View = dict[str, Any]
 
 DIRECTIONS = {"higher": "↑ higher is better", "lower": "↓ lower is better", "none": ""}
+MOST_ROWS = 12
+"""A table of more rows can be filtered, and its groups folded."""
 GROUPS = {"trained": "Trained", "baseline": "Null baselines", "oracle": "Oracle"}
 
 
@@ -112,6 +114,7 @@ def _metrics_table(section: MetricsTable, drawing: Drawing, prefix: str, data: V
         "ranked": section.ranked,
         "shape": f"{'many' if len(section.columns) > 6 else ''} "
         f"{'tall' if len(section.rows) > 24 else ''}".strip(),
+        "filtered": len(section.rows) > MOST_ROWS,
         "charts": charts,
         "has_best": "best" in shown,
         "has_null": "no better than a baseline" in shown,

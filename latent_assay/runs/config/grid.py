@@ -143,7 +143,7 @@ def _settings(grid: GridPlan, content: Mapping[str, Any], place: str) -> Iterato
             label = sets.pop("name", None)
             first = next(iter(sets), axis)
             axes[axis] = sets.get(axis, label if label is not None else sets.get(first))
-            words[axis] = _word(first, sets.get(first)) if label is None else str(label)
+            words[axis] = word(first, sets.get(first)) if label is None else str(label)
             if both := sorted(set(sets) & set(table)):
                 raise ConfigError(
                     f"{place} sets `{both[0]}` twice for one SAE, the second time by its axis "
@@ -166,8 +166,8 @@ def title(grid: GridPlan) -> str:
     return grid.name or ("grid" if grid.recipe is None else LABELS.get(recipe, recipe))
 
 
-def _word(axis: str, value: Any) -> str:
-    """A value in a name: `width 64`, but a recipe or hook point for itself."""
+def word(axis: str, value: Any) -> str:
+    """An axis and its value in a name: `width 64`, but a recipe or hook point for itself."""
     if axis == "recipe":
         return LABELS.get(str(value), str(value))
     if axis == "hook_point":
