@@ -34,6 +34,15 @@ def test_configurations_on_the_page_are_valid():
         assert parse_config(other | tomllib.loads(block)).source is not None
 
 
+def test_grids_on_the_page_are_valid():
+    import tomllib
+
+    page = (DOCS / "grids.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    counts = [len(parse_config(tomllib.loads(block)).saes) for block in blocks]
+    assert counts == [6, 6, 3]
+
+
 def test_every_page_is_in_the_index():
     index = (DOCS / "index.md").read_text(encoding="utf-8")
     for page in DOCS.glob("*.md"):
