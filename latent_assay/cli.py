@@ -542,6 +542,73 @@ def calibrate(
         click.echo(f"{name}: {place}")
 
 
+@main.command(
+    "eval",
+    epilog="""\b
+Examples:
+  assay eval runs/first/saes/topk --model bundled:all-MiniLM-L6-v2
+  assay eval A B --model gpt2 --only sparse_probing --only autointerp
+  assay eval A --model gpt2 --labelled reviews.csv --judge http://localhost:8000/v1 \\
+      --judge-model llama""",
+)
+@click.argument("saes", nargs=-1, required=True)
+@click.option("--model", required=True, help="Folder, name on the hub, or bundled model.")
+@click.option("--only", multiple=True, help="One evaluation; may be repeated. All by default.")
+@click.option("--text", default="cpython", show_default=True, help="Text to find contexts in.")
+@click.option(
+    "--labelled",
+    type=click.Path(path_type=Path),
+    help="CSV or JSON Lines with `text` and `label`; Python's documentation by default.",
+)
+@_hook_point
+@click.option(
+    "--judge", help="An OpenAI-compatible address or a causal model, to explain and judge latents."
+)
+@click.option("--judge-model", help="The model's name at that address.")
+@click.option("--tokens", type=click.IntRange(1_000), default=50_000, show_default=True)
+@click.option("--latents", type=click.IntRange(1), default=50, help="Latents to interpret.")
+@click.option("--device", default="cpu", show_default=True, help="Where the model runs.")
+@_out("evaluation")
+@_json
+@_quiet
+def evaluate(
+    saes: tuple[str, ...], model: str, only: tuple[str, ...], text: str, labelled: Path | None,
+    hook_point: str | None, judge: str | None, judge_model: str | None, tokens: int, latents: int,
+    device: str, out: Path, as_json: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Evaluate SAES with a language model, beside baselines that have learned nothing.
+
+    Each is a folder or file that `assay show` takes; the members of an ensemble are its seeds. An
+    evaluation that cannot be measured says why, and the others go on. The same command goes on
+    where it stopped. Writes report.html, results.json and SAEBench's JSON.
+    """
+    from latent_assay.evals.autointerp import AutoInterpConfig, ExampleConfig
+    from latent_assay.evals.suite import SuiteConfig
+    from latent_assay.runs.evaluating import evaluate_files
+
+    def tell(sae: str, evaluation: str) -> None:
+        if not (quiet or as_json):
+            click.echo(f"{sae}: {evaluation}", err=True)
+
+    examples = ExampleConfig(latents=latents)
+    found = evaluate_files(
+        saes, out, model=model, only=only, text=text, labelled=labelled, hook_point=hook_point,
+        judge=judge, judge_model=judge_model, device=device, advance=tell,
+        config=SuiteConfig(tokens=tokens, autointerp=AutoInterpConfig(examples=examples)),
+    )  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(found.content | {"report": str(found.page)}, indent=2))
+        return
+    for sae, results in found.results.items():
+        for name, result in results.items():
+            headline = result.headline
+            if result.not_measurable is not None:
+                click.echo(f"{sae}  {name}: not measurable, because {result.not_measurable}")
+            elif headline is not None:
+                click.echo(f"{sae}  {name}: {headline}")
+    click.echo(f"report: {found.page}")
+
+
 def _tell(content: dict[str, Any], as_json: bool) -> None:
     """Names and values in two columns, or JSON."""
     if as_json:

@@ -71,9 +71,9 @@ def hook_point_of(saes: Sequence[NamedSAE], given: str | None) -> str:
     return named[0]
 
 
-def model_named(name: str, *, device: str = "cpu") -> LanguageModel:
-    """A model by folder, hub name, or `bundled:all-MiniLM-L6-v2`."""
-    return language_model(ModelSource(name=name, device=device))
+def model_named(name: str, hook_point: str, *, device: str = "cpu") -> LanguageModel:
+    """A model by folder, hub name, or `bundled:all-MiniLM-L6-v2`, to be read at a hook point."""
+    return language_model(ModelSource(name=name, hook_point=hook_point, device=device))
 
 
 def store_for(
@@ -101,7 +101,7 @@ def store_for(
     elif model is not None:
         where = hook_point_of(saes, hook_point)
         store = harvest(
-            model_named(model),
+            model_named(model, where),
             text_source(text),
             hook_points=where,
             folder=folder / "activations",

@@ -1,4 +1,4 @@
-"""SAEBench's path for SAEs that are not in its list accepts ours, and evaluates them."""
+"""SAEBench's path for SAEs that are not in its list accepts ours; its models read our results."""
 
 import json
 import math
@@ -9,6 +9,8 @@ import torch
 from latent_assay import formats, recipes
 from latent_assay.evals.first_letter import published_absorption
 from tests.evals.sae_bench_cases import RECORDED, cases
+from latent_assay.atomic import write_json
+from tests.evals.test_sae_bench_json import RESULTS, SCHEMAS, written
 
 from .environments import run
 
@@ -62,3 +64,10 @@ def test_absorption_is_that_of_sae_bench(tmp_path):
     recorded = json.loads(RECORDED.read_text())
     if recorded["cases"] == cases():  # random numbers of the torch that recorded them
         assert recorded["answers"] == answers
+
+
+def test_sae_bench_reads_our_results(tmp_path):
+    for name, result in RESULTS.items():
+        write_json(tmp_path / name / "ours.json", written(result))
+    run("sae-bench", "validate", tmp_path)
+    assert json.loads((tmp_path / "schemas.json").read_text()) == SCHEMAS  # as recorded

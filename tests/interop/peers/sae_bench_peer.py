@@ -1,7 +1,8 @@
 """Run in an environment with sae-bench.
 
 `use FOLDER` gives our SAEs to its custom-SAE path; `formulas FOLDER` runs its functions on given
-tensors, with objects in the place of model and SAE that return just these.
+tensors, with objects in the place of model and SAE that return just these; `validate FOLDER`
+reads our results.
 """
 
 import json
@@ -160,5 +161,18 @@ def ranked(columns):
     ).tolist()
 
 
+def validate(folder):
+    """Read every result in a folder by SAEBench's own models; write what its schemas are now."""
+    from pydantic import TypeAdapter
+    from sae_bench_schema import outputs, schema_of
+
+    found = outputs()
+    for name, output in found.items():
+        for place in sorted((folder / name).glob("*.json")):
+            TypeAdapter(output).validate_json(place.read_text())
+    schemas = {name: schema_of(output) for name, output in found.items()}
+    (folder / "schemas.json").write_text(json.dumps(schemas))
+
+
 if __name__ == "__main__":
-    {"use": use, "formulas": formulas}[sys.argv[1]](Path(sys.argv[2]))
+    {"use": use, "formulas": formulas, "validate": validate}[sys.argv[1]](Path(sys.argv[2]))
