@@ -61,16 +61,16 @@
   open();
 })();
 
-// Long tables: rows are found by words of their names, and groups of them folded away.
+// Long tables: rows are found by parts of their names, and groups of them folded away.
 for (const label of document.querySelectorAll(".field.filter")) {
   const input = label.querySelector("input");
   const rows = [...label.nextElementSibling.querySelectorAll("tbody tr:not(.group)")];
   label.hidden = false;
   input.addEventListener("input", () => {
-    const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const phrases = input.value.toLowerCase().split(",").map((each) => each.trim());
     for (const row of rows) {
-      const name = row.querySelector("th").textContent.toLowerCase();
-      row.hidden = !words.every((word) => name.includes(word));
+      const name = row.querySelector("th > span:last-of-type").textContent.toLowerCase();
+      row.hidden = !phrases.every((phrase) => name.includes(phrase));
     }
   });
 }

@@ -1,6 +1,10 @@
 """A grid of runs through submitit; its local executor stands in for a cluster."""
 
+import json
+import os
 import pickle
+import subprocess
+import sys
 
 import pytest
 
@@ -79,3 +83,27 @@ def test_without_submitit_the_command_that_installs_it_is_named(configs, tmp_pat
     monkeypatch.setitem(__import__("sys").modules, "submitit", None)
     with pytest.raises(MissingExtra, match=r"pip install 'latent-assay\[cluster\]'"):
         submit(configs, tmp_path / "grid")
+
+
+def test_the_command(configs, tmp_path):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    def submit_them(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "latent_assay", "submit", *map(str, configs)]
+        return subprocess.run(
+            [*command, "--out", "grid", *arguments],
+            cwd=tmp_path, env=environment, text=True, capture_output=True, check=False,
+        )  # fmt: skip
+
+    done = submit_them("--executor", "local", "-s", "timeout_min=5", "--wait", "--json")
+    assert done.returncode == 0, done.stderr
+    jobs = json.loads(done.stdout)
+    assert {name: job["folder"] for name, job in jobs.items()} == {
+        "k-1": "grid/k-1",
+        "k-2": "grid/k-2",
+    }
+    assert all(job["error"] is None for job in jobs.values())
+    assert (tmp_path / "grid" / "k-2" / "report.html").exists()
+    done = submit_them("--executor", "local", "-s", "timeout_min")
+    assert done.returncode == 2
+    assert "must read NAME=VALUE, as timeout_min=60, got 'timeout_min'" in done.stderr
