@@ -8,7 +8,15 @@ import pytest
 from latent_assay.runs.config import parse_config
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = ["first_steps.md", "recipes.md", "training.md", "extension.md", "your_own_claim.md"]
+PAGES = [
+    "first_steps.md",
+    "recipes.md",
+    "training.md",
+    "extension.md",
+    "your_own_claim.md",
+    "comparing.md",
+    "evals.md",
+]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 

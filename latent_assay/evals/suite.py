@@ -27,6 +27,12 @@ from latent_assay.evals.autointerp import (
     windowed,
 )
 from latent_assay.evals.catalogue import EVALUATIONS, evaluation
+from latent_assay.evals.first_letter import (
+    Concepts,
+    FirstLetterConfig,
+    first_letter,
+    spelled_words,
+)
 from latent_assay.evals.perturbation import PerturbationConfig
 from latent_assay.evals.probing import ProbingConfig, sparse_probing
 from latent_assay.evals.removal import spurious_correlation_removal, targeted_probe_perturbation
@@ -52,6 +58,10 @@ class SuiteConfig:
     """How many members of an ensemble are evaluated; their spread is then the spread."""
     probing: ProbingConfig = field(default_factory=ProbingConfig)
     """Sparse probing and parts of speech."""
+    first_letter: FirstLetterConfig = field(default_factory=FirstLetterConfig)
+    """First letters, feature splitting and absorption."""
+    max_words: int = 2_000
+    """Words whose first letters are asked for."""
     perturbation: PerturbationConfig = field(default_factory=PerturbationConfig)
     """SCR and TPP."""
     perturbation_seeds: tuple[int, ...] = (0, 1, 2)
@@ -109,6 +119,14 @@ class Suite:
             n_tokens=self.config.tokens,
             context_size=self.config.context_size,
             max_norm=self.config.max_norm,
+        )
+
+    @cached_property
+    def words(self) -> tuple[Concepts, ...]:
+        """Words and their first letters for each seed, read once for all SAEs."""
+        return tuple(
+            spelled_words(self.model, self.hook_point, seed=seed, max_words=self.config.max_words)
+            for seed in self.config.first_letter.seeds
         )
 
     def settings(self) -> dict[str, Any]:
@@ -256,6 +274,17 @@ def _sparse_probing(suite: Suite, sae: SAE, _: Path | None) -> dict[str, EvalRes
     }
 
 
+def _first_letter(suite: Suite, sae: SAE, _: Path | None) -> dict[str, EvalResult]:
+    return first_letter(
+        suite.model,
+        sae,
+        suite.hook_point,
+        config=suite.config.first_letter,
+        data=suite.words,
+        max_words=suite.config.max_words,
+    )
+
+
 def _autointerp(suite: Suite, sae: SAE, folder: Path | None) -> dict[str, EvalResult]:
     return {
         "autointerp": autointerp(
@@ -301,6 +330,11 @@ def _tpp(suite: Suite, sae: SAE, _: Path | None) -> dict[str, EvalResult]:
 
 GROUPS: tuple[Group, ...] = (
     Group(name="sparse_probing", gives=("sparse_probing",), measure=_sparse_probing),
+    Group(
+        name="first_letter",
+        gives=("first_letter", "feature_splitting", "absorption"),
+        measure=_first_letter,
+    ),
     Group(name="autointerp", gives=("autointerp",), measure=_autointerp),
     Group(name="scr", gives=("scr",), measure=_scr),
     Group(name="tpp", gives=("tpp",), measure=_tpp),

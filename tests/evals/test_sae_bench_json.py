@@ -28,6 +28,18 @@ RESULTS = {
     "tpp": measured(
         "tpp", {"tpp@10": [0.1, 0.2], "intended@10": [0.3, 0.3], "unintended@10": [0.2, 0.1]}
     ),
+    "absorption": measured(
+        "absorption",
+        {
+            "f1_firing": [0.8],
+            "absorption_fraction_published": [0.2],
+            "full_absorption_published": [0.1],
+        },
+        details={
+            "main": {"a": [3], "b": [1, 7]},
+            "by_concept": {"absorption_fraction_published": {"a": 0.1, "b": 0.3}},
+        },
+    ),
     "autointerp": measured(
         "autointerp", {"detection": [0.5, 0.4]},
         details={"latents": [{"detection": {"corrected": c}} for c in (0.2, 0.8)]},
@@ -69,6 +81,13 @@ def test_numbers_arrive_where_they_belong():
     found = written(RESULTS["autointerp"])["eval_result_metrics"]["autointerp"]
     assert found["autointerp_score"] == pytest.approx(0.725)  # 0.5 is chance there, 0 is ours
     assert found["autointerp_std_dev"] == pytest.approx(0.2121, abs=1e-4)
+
+
+def test_absorption_by_letter_becomes_its_spread():
+    found = written(RESULTS["absorption"])["eval_result_metrics"]["mean"]
+    assert found["mean_absorption_fraction_score"] == pytest.approx(0.2)
+    assert found["std_dev_absorption_fraction_score"] == pytest.approx(0.1414, abs=1e-4)
+    assert found["mean_num_split_features"] == 1.5
 
 
 def test_what_has_no_place_is_not_written():

@@ -8,7 +8,7 @@ import torch
 
 from latent_assay.activations import LanguageModel, bundled_minilm
 from latent_assay.errors import ConfigError, DataError, EndpointError, FormatError, HookError
-from latent_assay.evals import measured, suite
+from latent_assay.evals import EVALUATIONS, measured, suite
 from latent_assay.evals.storing import result_from_json, result_json
 from latent_assay.evals.suite import Group, Suite, SuiteConfig, fingerprint
 from latent_assay.recipes import topk
@@ -140,3 +140,10 @@ def test_results_survive_json():
     assert json.loads(text)["caveat"].startswith("Unreliable")
     with pytest.raises(FormatError, match="not the result of an evaluation"):
         result_from_json({"format": "something else"})
+
+
+def test_every_evaluation_of_the_suite_is_in_the_catalogue():
+    names = [name for group in suite.GROUPS for name in group.gives]
+    assert len(set(names)) == len(names)
+    assert set(names) <= set(EVALUATIONS)
+    assert suite.measurable() == [name for name in EVALUATIONS if name in names]

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from latent_assay import formats, recipes
+from latent_assay.atomic import write_json
 from latent_assay.evals.first_letter import published_absorption
 from tests.evals.sae_bench_cases import RECORDED, cases
-from latent_assay.atomic import write_json
 from tests.evals.test_sae_bench_json import RESULTS, SCHEMAS, written
 
 from .environments import run
