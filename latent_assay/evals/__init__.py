@@ -1,6 +1,7 @@
 """Measurements of what an SAE is good for, most of which need the language model itself."""
 
 from latent_assay.evals.catalogue import EVALUATIONS, Evaluation, evaluation
+from latent_assay.evals.core import core_metrics
 from latent_assay.evals.first_letter import (
     ENDINGS,
     Concepts,
@@ -14,6 +15,7 @@ from latent_assay.evals.first_letter import (
 from latent_assay.evals.labelled import Labelled
 from latent_assay.evals.linear_probe import ProbeConfig
 from latent_assay.evals.loss_recovered import LossRecovered, loss_recovered
+from latent_assay.evals.parts_of_speech import TaggedText, parts_of_speech, python_source, treebank
 from latent_assay.evals.perturbation import Documents, PerturbationConfig
 from latent_assay.evals.probing import ProbingConfig, probe_labelled, sae_probes, sparse_probing
 from latent_assay.evals.removal import (
@@ -52,18 +54,22 @@ __all__ = [
     "ProbeConfig",
     "ProbingConfig",
     "Splice",
+    "TaggedText",
     "TwoConcepts",
     "Value",
     "concept_evaluations",
+    "core_metrics",
     "evaluation",
     "first_letter",
     "loss_recovered",
     "measured",
     "not_measurable",
+    "parts_of_speech",
     "pooled",
     "probe_labelled",
     "published_absorption",
     "python_passages",
+    "python_source",
     "python_two_concepts",
     "repaired_absorption",
     "sae_probes",
@@ -74,5 +80,6 @@ __all__ = [
     "spurious_correlation_removal",
     "targeted_probe_perturbation",
     "tpp",
+    "treebank",
     "value",
 ]
