@@ -13,6 +13,7 @@ PAGES = [
     "recipes.md",
     "training.md",
     "extension.md",
+    "images.md",
     "your_own_claim.md",
     "comparing.md",
     "evals.md",

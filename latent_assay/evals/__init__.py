@@ -1,6 +1,7 @@
 """Measurements of what an SAE is good for, most of which need the language model itself."""
 
 from latent_assay.evals.catalogue import EVALUATIONS, Evaluation, evaluation
+from latent_assay.evals.consistency_of_sae import consistency_of, semantic_consistency
 from latent_assay.evals.core import core_metrics
 from latent_assay.evals.first_letter import (
     ENDINGS,
@@ -33,6 +34,10 @@ from latent_assay.evals.result import (
     value,
 )
 from latent_assay.evals.scr import SCR, scr
+from latent_assay.evals.semantic_consistency import (
+    SemanticConsistency,
+    SemanticConsistencyResult,
+)
 from latent_assay.evals.splicing import Splice, spliced
 from latent_assay.evals.texts import LabelledTexts, python_passages
 from latent_assay.evals.tpp import TPP, tpp
@@ -53,11 +58,14 @@ __all__ = [
     "PerturbationConfig",
     "ProbeConfig",
     "ProbingConfig",
+    "SemanticConsistency",
+    "SemanticConsistencyResult",
     "Splice",
     "TaggedText",
     "TwoConcepts",
     "Value",
     "concept_evaluations",
+    "consistency_of",
     "core_metrics",
     "evaluation",
     "first_letter",
@@ -74,6 +82,7 @@ __all__ = [
     "repaired_absorption",
     "sae_probes",
     "scr",
+    "semantic_consistency",
     "sparse_probing",
     "spelled_words",
     "spliced",

@@ -78,6 +78,31 @@ def _probing(of: str) -> list[tuple[str, Direction, str]]:
     ]
 
 
+def _consistency() -> list[tuple[str, Direction, str]]:
+    """Shares of the modal class, by both choices of a latent's samples."""
+    return [
+        row
+        for choice, samples in (
+            ("top", "the samples on which it fires most strongly"),
+            ("all", "all samples on which it fires"),
+        )
+        for row in (
+            (
+                f"{choice}_activated",
+                "higher",
+                f"Share of a latent's most frequent class among {samples}, mean over active "
+                "latents.",
+            ),
+            (
+                f"{choice}_corrected",
+                "higher",
+                "The same corrected for chance, latent by latent: 0 for permuted labels, 1 for "
+                "one class alone.",
+            ),
+        )
+    ]
+
+
 EVALUATIONS: Mapping[str, Evaluation] = MappingProxyType(
     {
         each.name: each
@@ -282,6 +307,12 @@ EVALUATIONS: Mapping[str, Evaluation] = MappingProxyType(
                     ("intended", "higher", "Accuracy lost on the class itself."),
                     ("unintended", "lower", "Accuracy lost on the other classes."),
                 ),
+            ),
+            Evaluation(
+                name="semantic_consistency",
+                title="Semantic consistency",
+                headline="top_corrected",
+                metrics=_metrics(*_consistency()),
             ),
         ]
     }

@@ -42,15 +42,17 @@ def scores(given: Any, data: Data, name: str) -> Float[Tensor, " d_in"]:
     """The scores of input dimensions that weigh a `wsae`.
 
     **Arguments:**
-    - `given`: a `.npy` file or a list with a score for each dimension; None for the variance of
-      each, over activations of training.
+    - `given`: a `.npy` file, a list with a score for each dimension, or what the source of the
+      activations knows by name: `variance`, over activations of training, which None means too;
+      on images also `semantic_consistency`.
     - `data`: the activations.
     - `name`: of the SAE, for messages.
 
     **Raises:** `ConfigError` if there is not one number for each dimension.
     """
-    if given is None:
-        return data.excerpt(_EXCERPT).var(0)
+    named = data.scored("variance" if given is None else given) if _is_word(given) else None
+    if named is not None:
+        return named
     if isinstance(given, str):
         try:
             given = np.load(given, allow_pickle=False)
@@ -66,6 +68,10 @@ def scores(given: Any, data: Data, name: str) -> Float[Tensor, " d_in"]:
             f"dimension, found {found.dtype} of shape {list(found.shape)}."
         )
     return torch.from_numpy(found.astype(np.float32))
+
+
+def _is_word(given: Any) -> bool:
+    return given is None or isinstance(given, str)
 
 
 def about(plan: SAEPlan, config: RunConfig) -> dict[str, Any]:

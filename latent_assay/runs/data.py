@@ -1,7 +1,7 @@
 """What a run asks of its activations, wherever they come from."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from latent_assay.distributed import Ranks
 from latent_assay.runs.config import RunConfig
 from latent_assay.sae import SAE
 from latent_assay.worlds import Sample
+
+_SCORED_ON = 50_000
 
 
 class Data(ABC):
@@ -36,6 +38,14 @@ class Data(ABC):
     @abstractmethod
     def excerpt(self, n: int) -> Float[Tensor, "sample d_in"]:
         """Some raw activations from training, to adjust baselines on."""
+
+    def scored(self, name: str) -> Float[Tensor, " d_in"] | None:
+        """Scores of the input dimensions by their name; None for one that is not known here."""
+        return self.excerpt(_SCORED_ON).var(0) if name == "variance" else None
+
+    def sections(self, saes: Sequence[tuple[str, SAE]]) -> Sequence[Any]:
+        """What only this source can say of SAEs, for the report."""
+        return ()
 
     @property
     def features(self) -> Float[Tensor, "feature d_in"] | None:

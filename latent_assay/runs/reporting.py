@@ -120,6 +120,7 @@ def _sae_sections(
         where = str(hook_point) if several else ""
         permuted = [t.name for t in here if t.name in names]
         sections.append(comparison(here, permuted, data, hook_point=where, advance=bar.update))
+        sections += data.sections([(each.name, each.sae) for each in here])
     sections += sweeps(trained, prepared.first)
     sections.append(
         TrainingCurves.of(

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from latent_assay.activations import LanguageModel, Plan
 from latent_assay.distributed import Ranks
-from latent_assay.runs.config import FileSource, ModelSource, RunConfig, WorldSource
+from latent_assay.runs.config import FileSource, ImagesSource, ModelSource, RunConfig, WorldSource
 from latent_assay.runs.data import Data, Request
+from latent_assay.runs.images import open_images
 from latent_assay.runs.live_source import LockstepStream
 from latent_assay.runs.model_data import LiveData, language_model, open_model, text_of
 from latent_assay.runs.stored_data import StoredData, open_file
@@ -32,6 +33,7 @@ OPENERS: dict[type, Callable[[Request], Mapping[str | None, Data]]] = {
     WorldSource: open_world,
     FileSource: open_file,
     ModelSource: open_model,
+    ImagesSource: open_images,
 }
 """What opens each kind of source."""
 

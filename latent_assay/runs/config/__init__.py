@@ -26,6 +26,7 @@ A file is TOML (or the same content as JSON). Exactly one of the tables `world`,
 from latent_assay.runs.config.ensembles import EnsemblePlan
 from latent_assay.runs.config.extension import ExtensionPlan
 from latent_assay.runs.config.grid import GridPlan
+from latent_assay.runs.config.images import ImagesSource
 from latent_assay.runs.config.overrides import override
 from latent_assay.runs.config.plans import SAEPlan, TrainingPlan, training_config
 from latent_assay.runs.config.run_config import (
@@ -49,6 +50,7 @@ __all__ = [
     "ExtensionPlan",
     "FileSource",
     "GridPlan",
+    "ImagesSource",
     "ModelSource",
     "RunConfig",
     "SAEPlan",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from latent_assay.errors import ConfigError
+from latent_assay.runs.config.images import ImagesSource
 
 DType = Literal["float32", "bfloat16", "float16"]
 
@@ -121,12 +122,13 @@ class FileSource:
     """Train on activations scaled to a mean length of √d_in; saved SAEs take raw ones."""
 
 
-Source = WorldSource | ModelSource | FileSource
+Source = WorldSource | ModelSource | FileSource | ImagesSource
 
 SOURCES: dict[str, type] = {
     "world": WorldSource,
     "model": ModelSource,
     "activations": FileSource,
+    "images": ImagesSource,
 }
 """The table of each source."""
 
