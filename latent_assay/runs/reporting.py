@@ -26,6 +26,7 @@ from latent_assay.runs.config import RunConfig
 from latent_assay.runs.data import Data
 from latent_assay.runs.extension_pages import extension_sections, write_case_studies
 from latent_assay.runs.folder import sae_folder, stored_config, training_folder
+from latent_assay.runs.matched import Measured, matched_fvu
 from latent_assay.runs.sources import Prepared, prepare
 from latent_assay.runs.sweeps import sweeps
 from latent_assay.runs.world_sections import world_sections
@@ -122,6 +123,16 @@ def _sae_sections(
         sections.append(comparison(here, permuted, data, hook_point=where, advance=bar.update))
         sections += data.sections([(each.name, each.sae) for each in here])
     sections += sweeps(trained, prepared.first)
+    sections += matched_fvu(
+        [
+            Measured(
+                grid=each.plan.grid,
+                axes=each.plan.axes,
+                metrics={name: v.numpy() for name, v in each.measurement.metrics.items()},
+            )
+            for each in trained
+        ]
+    )
     sections.append(
         TrainingCurves.of(
             {each.name: each.history for each in followed},
