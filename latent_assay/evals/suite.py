@@ -51,7 +51,7 @@ class SuiteConfig:
     tokens: int = 50_000
     """Tokens of text for auto-interpretation and the core metrics."""
     context_size: int = 128
-    """Tokens that the model reads at once."""
+    """Tokens that the model reads at once; less for a model that cannot read so many."""
     max_norm: float | None = None
     """Longer activations are left out; see `loss_recovered`."""
     members: int = MOST_MEMBERS
@@ -100,6 +100,9 @@ class Suite:
         self.labelled = labelled
         self.explainer = explainer
         self.config = config or SuiteConfig()
+        self.context_size = min(
+            self.config.context_size, model.max_context_size or self.config.context_size
+        )
         self._judge = judge
 
     @cached_property
@@ -117,7 +120,7 @@ class Suite:
             self.text,
             self.hook_point,
             n_tokens=self.config.tokens,
-            context_size=self.config.context_size,
+            context_size=self.context_size,
             max_norm=self.config.max_norm,
         )
 
@@ -268,7 +271,7 @@ def _sparse_probing(suite: Suite, sae: SAE, _: Path | None) -> dict[str, EvalRes
             suite.hook_point,
             suite.labelled,
             config=suite.config.probing,
-            context_size=suite.config.context_size,
+            context_size=suite.context_size,
             max_norm=suite.config.max_norm,
         )
     }
@@ -307,7 +310,7 @@ def _scr(suite: Suite, sae: SAE, _: Path | None) -> dict[str, EvalResult]:
             suite.hook_point,
             config=suite.config.perturbation,
             seeds=suite.config.perturbation_seeds,
-            context_size=suite.config.context_size,
+            context_size=suite.context_size,
             max_norm=suite.config.max_norm,
         )
     }
@@ -322,7 +325,7 @@ def _tpp(suite: Suite, sae: SAE, _: Path | None) -> dict[str, EvalResult]:
             suite.labelled,
             config=suite.config.perturbation,
             seeds=suite.config.perturbation_seeds,
-            context_size=suite.config.context_size,
+            context_size=suite.context_size,
             max_norm=suite.config.max_norm,
         )
     }

@@ -12,6 +12,8 @@ from latent_assay.runs.config import ModelSource
 from latent_assay.runs.sources import language_model
 from latent_assay.sae import SAE, stack
 
+_CONTEXT_SIZE = 128
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NamedSAE:
@@ -100,12 +102,14 @@ def store_for(
             store = ActivationStore.from_file(activations)
     elif model is not None:
         where = hook_point_of(saes, hook_point)
+        loaded = model_named(model, where)
         store = harvest(
-            model_named(model, where),
+            loaded,
             text_source(text),
             hook_points=where,
             folder=folder / "activations",
             n_tokens=tokens,
+            context_size=min(_CONTEXT_SIZE, loaded.max_context_size or _CONTEXT_SIZE),
             progress=progress,
         )[where]
     else:

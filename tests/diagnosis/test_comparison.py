@@ -4,15 +4,18 @@ import json
 
 import pytest
 import torch
+from click.testing import CliRunner
 
-from latent_assay import formats
+from latent_assay import cli, formats
 from latent_assay.atomic import write_tensors
 from latent_assay.diagnosis import ComparisonConfig, compare, comparison_json, comparison_sections
 from latent_assay.errors import ConfigError, DataError, ShapeError
+from latent_assay.recipes import topk
 from latent_assay.report import Report
 from latent_assay.runs.comparing import compare_files
 from latent_assay.sae import SAE, stack
 from latent_assay.sparsifiers import ReLU
+from tests.activations import tiny_models
 
 D_IN = 48
 
@@ -167,6 +170,29 @@ def test_from_files(pair, tmp_path):
         )
     with pytest.raises(ConfigError, match="is given twice"):
         compare_files([str(tmp_path / "A")] * 2, tmp_path / "out")
+
+
+def test_the_command_shows_contexts(tmp_path):
+    """From a model, text and two SAEs to a page whose latents have contexts and labels."""
+    folder = tiny_models.save(tmp_path / "gpt2", "gpt2")
+    (tmp_path / "text.txt").write_text("\n".join(tiny_models.text(12)))
+    hook = "blocks.1.hook_resid_post"
+    for name, seeds in (("A", (0, 1)), ("B", (2, 3))):
+        sae = topk(d_in=16, width=12, k=2, seeds=seeds).sae.exported()
+        formats.save(sae, tmp_path / name, {"hook_name": hook})
+    arguments = ["compare", str(tmp_path / "A"), str(tmp_path / "B"), "--model", str(folder)]
+    arguments += ["--text", str(tmp_path / "text.txt"), "--tokens", "300", "--json"]
+    done = CliRunner().invoke(cli.main, [*arguments, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    content = json.loads(done.stdout)
+    assert content["rows"] > 100
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    (browser,) = [each for each in report["sections"] if each["kind"] == "latent_browser"]
+    first = browser["saes"][0]
+    alone = {each["latent"] for each in content["saes"][0]["alone"]}
+    assert {i for i, label in enumerate(first["labels"]) if label == "only in A"} == alone
+    only = next(each for each in report["sections"] if each["title"] == "Only in A")
+    assert any("[" in paragraph for paragraph in only["paragraphs"]) == bool(alone)
 
 
 def test_bad_input(pair):
