@@ -7,7 +7,7 @@ from latent_assay.evals.first_letter.absorption import (
     published_absorption,
     repaired_absorption,
 )
-from latent_assay.evals.first_letter.assessment import FirstLetterConfig
+from latent_assay.evals.first_letter.assessment import PUBLISHED, FirstLetterConfig
 from latent_assay.evals.first_letter.concepts import Concepts
 from latent_assay.evals.first_letter.evaluation import concept_evaluations, first_letter
 from latent_assay.evals.first_letter.hedging import hedging_share
@@ -18,6 +18,7 @@ from latent_assay.evals.first_letter.words import vocabulary_words
 
 __all__ = [
     "ENDINGS",
+    "PUBLISHED",
     "AbsorptionThresholds",
     "Concepts",
     "FirstLetterConfig",

@@ -75,6 +75,14 @@ class FirstLetterConfig:
         }
 
 
+PUBLISHED = FirstLetterConfig(
+    choice="l1 probe", l1_probe=LinearConfig(batch_size=4096, weight_decay=1e-6, l1=0.01),
+    min_concepts=20,
+)  # fmt: skip
+"""SAEBench's settings throughout, for all words of a large model's vocabulary (`max_words=None`);
+numbers of its own are under the keys that end in `_published`."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Probed:
     """Concepts that the model has, by a dense probe, with scaled activations."""
