@@ -34,6 +34,12 @@ _PER_LATENT_OF_BATCH = 5
 """Tensors of [batch, width] that are alive at once in a step."""
 _BUFFER = 2**30
 """What a stream over stored activations mixes at once."""
+_MEASURED_AT_ONCE = 2_048
+"""Samples in a batch that is measured."""
+_EXCERPT = 50_000
+"""The most activations that baselines and biases begin with."""
+_DRAWING = 2**28
+"""Allowed for matplotlib, figures and the pages of latents."""
 _PRODUCTS = 12
 """Multiplications and additions of a step per sample, input dimension and latent: encoder and
 decoder, forward and twice as much backward."""
@@ -169,6 +175,7 @@ def plan_run(
     if harvest is not None:
         base = harvest.ram[0]
         phases.append(harvest.ram[1:])
+    phases.append(tuple(_report(loads, widths)))
     phases[0] = buffer + phases[0]
     on_gpu = config.device.startswith("cuda")
     gpu: tuple[Share, ...] = ()
@@ -209,6 +216,7 @@ class _Load:
     """What an ensemble weighs."""
 
     name: str
+    latents: int
     weights: int
     step: int
     operations: float
@@ -234,6 +242,7 @@ def _load(
 def _weighed(name: str, members: int, latents: int, rows: int, d_in: int, batch: int) -> _Load:
     return _Load(
         name=name,
+        latents=latents,
         weights=_FLOAT * (latents * (rows * d_in + 1) + members * d_in),
         step=_FLOAT * batch * (_PER_LATENT_OF_BATCH * latents + 4 * members * d_in),
         operations=float(_PRODUCTS) * batch * d_in * latents,
@@ -280,6 +289,18 @@ def _training(loads: Sequence[_Load], *, live: bool) -> Iterator[Share]:
     yield Share(
         what="a checkpoint while it is written",
         bytes=_KEPT * max(load.weights for load in held),
+    )
+
+
+def _report(loads: Sequence[_Load], widths: Mapping[str | None, int]) -> Iterator[Share]:
+    """What measuring holds: all SAEs, activations to adjust baselines on, a batch."""
+    if not loads:
+        return
+    batch = max(load.latents for load in loads) * _PER_LATENT_OF_BATCH * _MEASURED_AT_ONCE
+    yield Share(what="all SAEs, for the report", bytes=sum(load.weights for load in loads))
+    yield Share(
+        what="measuring and drawing",
+        bytes=_FLOAT * (batch + 3 * _EXCERPT * max(widths.values())) + _DRAWING,
     )
 
 

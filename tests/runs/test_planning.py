@@ -37,10 +37,11 @@ def config_of(batch: int = 32):
 
 
 def test_what_is_counted(tmp_path):
-    plan = plan_of(config_of(), tmp_path / "not" / "there")
+    # so large that a step, and not the report, is the peak
+    plan = plan_of(config_of(2_000_000), tmp_path / "not" / "there")
     assert plan.saes == 8
     assert plan.ensembles == 2
-    d_in, members, width = 50, 4, 8
+    members, width = 4, 8
     assert plan.harvest is None
     shares = {share.what: share.bytes for share in plan.ram}
     (weights,) = (n for what, n in shares.items() if what.startswith("weights, gradients"))
@@ -77,9 +78,9 @@ def test_the_plan_is_printed_where_a_person_reads_it(tmp_path, capfd, monkeypatc
 
 
 def test_a_wider_step_needs_more(tmp_path):
-    small, large = (plan_of(config_of(batch), tmp_path) for batch in (16, 4_096))
+    small, large = (plan_of(config_of(batch), tmp_path) for batch in (2_000_000, 8_000_000))
     step = [{s.what: s.bytes for s in each.ram}["a training step"] for each in (small, large)]
-    assert step[1] == 256 * step[0]
+    assert step[1] == 4 * step[0]
 
 
 def test_the_command(tmp_path):
