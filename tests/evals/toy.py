@@ -29,6 +29,6 @@ def saes() -> dict[str, SAE]:
 
 
 @functools.cache
-def data(n: int = 1000) -> Labelled:
+def data(n: int = 800) -> Labelled:
     sample = WORLD.sample(n, torch.Generator().manual_seed(1))
     return Labelled(x=sample.x, labels=sample.firing, tasks=[f"feature {i}" for i in range(16)])
