@@ -68,3 +68,15 @@ def test_a_shipped_configuration_with_settings():
     assert config.training.steps == 3
     with pytest.raises(ConfigError, match=r"\[training\] knows no `stepz`"):
         read_config("hierarchy", ["training.stepz=3"])
+
+
+def test_on_the_command_line(tmp_path):
+    from click.testing import CliRunner
+
+    from latent_assay.cli import main
+
+    out = ["--out", str(tmp_path / "run"), "--quiet"]
+    wrong = CliRunner().invoke(main, ["train", "hierarchy", "--set", "training.stepz=3", *out])
+    assert wrong.exit_code == 2
+    assert "[training] knows no `stepz`" in wrong.stderr
+    assert not (tmp_path / "run").exists()
