@@ -37,6 +37,7 @@ def test_shipped_configurations_survive_a_round_trip(name, tmp_path):
     again = read_config(path)
     assert [plan.options for plan in again.saes] == [plan.options for plan in config.saes]
     assert config.saes or config.extensions
+    assert again.extensions == config.extensions
 
 
 @pytest.mark.parametrize(
