@@ -583,7 +583,7 @@ def evaluate(
     where it stopped. Writes report.html, results.json and SAEBench's JSON.
     """
     from latent_assay.evals.autointerp import AutoInterpConfig, ExampleConfig
-    from latent_assay.evals.suite import SuiteConfig
+    from latent_assay.evals.materials import SuiteConfig
     from latent_assay.runs.evaluating import evaluate_files
 
     def tell(sae: str, evaluation: str) -> None:

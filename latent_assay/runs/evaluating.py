@@ -12,9 +12,10 @@ from latent_assay.atomic import write_json
 from latent_assay.errors import AssayError, ConfigError
 from latent_assay.evals import EvalResult, LabelledTexts
 from latent_assay.evals.autointerp import ChatExplainer, ChatJudge, HttpChat, LocalChat
+from latent_assay.evals.materials import Materials, SuiteConfig
 from latent_assay.evals.sae_bench_json import sae_bench_json
 from latent_assay.evals.storing import result_json
-from latent_assay.evals.suite import Suite, SuiteConfig
+from latent_assay.evals.suite import Suite
 from latent_assay.report import Report
 from latent_assay.report.evaluations import evaluation_sections, headline_comparisons
 from latent_assay.runs.inputs import NamedSAE, hook_point_of, model_named, read_saes
@@ -79,7 +80,7 @@ def evaluate_files(
     elif judge is not None:
         chat = LocalChat.load(judge, device=device)
     loaded = model_named(model, where, device=device)
-    suite = Suite(
+    materials = Materials(
         loaded,
         where,
         text=text,
@@ -89,13 +90,13 @@ def evaluate_files(
         config=config,
     )
     for each in found:
-        if each.sae.d_in != loaded.d_in(suite.hook_point):
+        if each.sae.d_in != loaded.d_in(where):
             raise ConfigError(
                 f"{each.name} reads d_in {each.sae.d_in}, but activations of {loaded.name} at "
-                f"{suite.hook_point} have {loaded.d_in(suite.hook_point)}. Was it trained at "
-                "another hook point or on another model?"
+                f"{where} have {loaded.d_in(where)}. Was it trained at another hook point or on "
+                "another model?"
             )
-    results = suite.run(
+    results = Suite(materials).run(
         {each.name: each.sae for each in found}, only=only, folder=folder / "results",
         advance=advance,
     )  # fmt: skip
@@ -119,7 +120,11 @@ def evaluate_files(
         provenance={
             "SAEs": {each.name: each.source for each in found},
             "model": loaded.name,
-            **{k: v for k, v in suite.settings().items() if k in ("hook_point", "judge", "text")},
+            **{
+                k: v
+                for k, v in materials.settings().items()
+                if k in ("hook_point", "judge", "text")
+            },
         },
         sections=evaluation_sections(results),
     )

@@ -9,12 +9,18 @@ import torch
 from latent_assay.activations import LanguageModel, bundled_minilm
 from latent_assay.errors import ConfigError, DataError, EndpointError, FormatError, HookError
 from latent_assay.evals import EVALUATIONS, measured, suite
+from latent_assay.evals.groups import Group, fingerprint
+from latent_assay.evals.materials import Materials, SuiteConfig
 from latent_assay.evals.storing import result_from_json, result_json
-from latent_assay.evals.suite import Group, Suite, SuiteConfig, fingerprint
+from latent_assay.evals.suite import Suite
 from latent_assay.recipes import topk
 from latent_assay.sae import stack
 
 HOOK = "blocks.2.hook_resid_post"
+
+
+def suite_of(model, **settings):
+    return Suite(Materials(model, HOOK, config=SuiteConfig(**settings)))
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +61,7 @@ def counted(monkeypatch):
 
 
 def test_what_fails_stops_nothing(minilm, saes, counted):
-    found = Suite(minilm, HOOK).run(saes)
+    found = suite_of(minilm).run(saes)
     assert list(found) == ["small", "other/one"]
     for results in found.values():
         assert list(results) == ["autointerp", "scr", "tpp"]
@@ -68,24 +74,24 @@ def test_what_fails_stops_nothing(minilm, saes, counted):
 
 
 def test_nothing_is_measured_twice_but_failures(minilm, saes, counted, tmp_path):
-    first = Suite(minilm, HOOK).run(saes, folder=tmp_path)
+    first = suite_of(minilm).run(saes, folder=tmp_path)
     counted.clear()
     seen = []
-    again = Suite(minilm, HOOK).run(saes, folder=tmp_path, advance=lambda *at: seen.append(at))
+    again = suite_of(minilm).run(saes, folder=tmp_path, advance=lambda *at: seen.append(at))
     assert counted == ["autointerp"] * 3  # two members and one
     assert seen[0] == ("small", "broken")
     assert again["small"]["tpp"].metrics == first["small"]["tpp"].metrics
     counted.clear()
-    Suite(minilm, HOOK, config=SuiteConfig(tokens=999)).run(saes, only=["tpp"], folder=tmp_path)
+    suite_of(minilm, tokens=999).run(saes, only=["tpp"], folder=tmp_path)
     assert counted == ["tpp"] * 3  # other settings
     counted.clear()
     other = {"small": topk(d_in=384, width=64, k=4, seeds=(7, 8)).sae}
-    Suite(minilm, HOOK, config=SuiteConfig(tokens=999)).run(other, only=["tpp"], folder=tmp_path)
+    suite_of(minilm, tokens=999).run(other, only=["tpp"], folder=tmp_path)
     assert counted == ["tpp"] * 2  # another SAE of the same name
     (place,) = (tmp_path).glob("other-one*/targeted.json")
     place.write_text("{")
     counted.clear()
-    Suite(minilm, HOOK, config=SuiteConfig(tokens=999)).run(saes, only=["tpp"], folder=tmp_path)
+    suite_of(minilm, tokens=999).run(saes, only=["tpp"], folder=tmp_path)
     assert counted == ["tpp"] * 3
     assert not list(tmp_path.rglob("*.part"))
 
@@ -100,19 +106,19 @@ def test_an_endpoint_that_is_gone_is_asked_again(minilm, saes, monkeypatch, tmp_
 
     monkeypatch.setattr(suite, "GROUPS", (Group(name="t", gives=("tpp",), measure=asks),))
     one = {"a": saes["other/one"]}
-    down = Suite(minilm, HOOK).run(one, folder=tmp_path)["a"]["tpp"]
+    down = suite_of(minilm).run(one, folder=tmp_path)["a"]["tpp"]
     assert down.not_measurable == "nobody there"
     state["up"] = True
-    assert Suite(minilm, HOOK).run(one, folder=tmp_path)["a"]["tpp"].not_measurable is None
+    assert suite_of(minilm).run(one, folder=tmp_path)["a"]["tpp"].not_measurable is None
 
 
 def test_bad_requests(minilm, saes):
     with pytest.raises(
         ConfigError, match=r"no evaluation `tp`; expected .*tpp.* Did you mean `tpp`"
     ):
-        Suite(minilm, HOOK).run(saes, only=["tp"])
+        suite_of(minilm).run(saes, only=["tp"])
     with pytest.raises(HookError, match="no hook point"):
-        Suite(minilm, "blocks.77.hook_resid_post")
+        Suite(Materials(minilm, "blocks.77.hook_resid_post"))
 
 
 def test_a_fingerprint_is_the_weights(saes):

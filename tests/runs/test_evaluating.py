@@ -10,7 +10,7 @@ from latent_assay.activations import LanguageModel
 from latent_assay.errors import ConfigError
 from latent_assay.evals import PerturbationConfig, ProbeConfig, evaluation, python_passages
 from latent_assay.evals.autointerp import AutoInterpConfig, ExampleConfig
-from latent_assay.evals.suite import SuiteConfig
+from latent_assay.evals.materials import SuiteConfig
 from latent_assay.recipes import topk
 from latent_assay.runs.evaluating import evaluate_files
 from tests.evals.schema import faults
@@ -21,6 +21,7 @@ MODEL = "bundled:all-MiniLM-L6-v2"
 SMALL = SuiteConfig(
     tokens=2_500,
     context_size=40,
+    texts_of_class=12,
     perturbation=PerturbationConfig(ablated=(2, 5), probe=ProbeConfig(epochs=1, batch_size=64)),
     perturbation_seeds=(0, 1),
     autointerp=AutoInterpConfig(
@@ -31,9 +32,11 @@ SMALL = SuiteConfig(
 
 def asked(folder):
     return {
-        "model": MODEL, "only": ["autointerp", "tpp"], "labelled": folder / "texts.jsonl",
+        "model": MODEL,
+        "only": ["core", "semantic_consistency", "autointerp", "tpp"],
+        "labelled": folder / "texts.jsonl",
         "config": SMALL,
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +66,13 @@ def test_numbers_beside_baselines(made, saes):
     content = json.loads((saes / "out" / "results.json").read_text())
     assert content == made.content
     for sae, results in made.results.items():
-        assert list(results) == ["autointerp", "tpp"]
+        assert set(results) == {"core", "semantic_consistency", "autointerp", "tpp"}
         for name, result in results.items():
             assert result.not_measurable is None, (sae, name, result.not_measurable)
             assert "random dictionary" in result.baselines
     assert made.results["two"]["tpp"].metrics["tpp@2"].n == 2  # members
-    assert {each["evaluation"] for each in content["comparisons"]} == {"autointerp"}
+    compared = {each["evaluation"] for each in content["comparisons"]}
+    assert compared == {"core", "semantic_consistency", "autointerp"}  # not TPP
 
 
 def test_the_page_ranks_only_what_exceeds_the_noise(made):
@@ -79,7 +83,9 @@ def test_the_page_ranks_only_what_exceeds_the_noise(made):
     tables = [each for each in report["sections"] if each["kind"] == "metrics_table"]
     assert not any(table["ranked"] for table in tables)
     glance = tables[0]
-    assert [column["key"] for column in glance["columns"]] == ["autointerp.detection"]
+    shown = {column["key"] for column in glance["columns"]}
+    assert "autointerp.detection" in shown
+    assert not any(key.startswith("tpp") for key in shown)
     assert "Unreliable" in tables[-1]["sentence"]
 
 
