@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-CANDIDATES = 16
-"""How many others are looked at for each latent."""
+NEAREST, OPPOSITE = 12, 4
+"""How many others are looked at for each latent: with the largest and the smallest cosines."""
 _SKETCH = 256
 """Dimensions of the random projection in which the nearest are sought."""
 _EXACT = 2**41
@@ -18,65 +18,59 @@ _ENTRIES = 2**25
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Candidates:
-    """The latents whose decoder rows have the largest cosines with each latent's."""
+    """The latents whose decoder rows have the largest and the smallest cosines with each one's."""
 
     index: Int[Tensor, "latent candidate"]
-    """Their indices, nearest first; the latent itself where there are not so many."""
+    """Their indices, largest cosine first; the latent itself where there is no other."""
     cosine: Float[Tensor, "latent candidate"]
-    """Their cosines; 0 where there are not so many."""
-    opposite: Int[Tensor, " latent"]
-    """The latent with the smallest cosine."""
-    lowest: Float[Tensor, " latent"]
-    """That cosine."""
+    """Their cosines; 0 for the latent itself."""
 
 
 @torch.no_grad()
-def candidates(
-    decoder: Float[Tensor, "latent d_in"], generator: torch.Generator, n: int = CANDIDATES
-) -> Candidates:
-    r"""The nearest other latents of each latent by decoder direction.
+def candidates(decoder: Float[Tensor, "latent d_in"], generator: torch.Generator) -> Candidates:
+    r"""The twelve nearest and the four most opposite latents of each, by decoder direction.
 
     Up to $2^{41}$ multiplications all pairs are compared. Beyond, pairs are compared in a random
     projection to 256 dimensions, which keeps cosines to $\pm 1/16$ (one standard deviation), and
-    the $2n$ that seem nearest are compared exactly: a cosine above 0.4 is found, one near 0.2 may
-    be missed.
+    twice as many as are wanted are compared exactly: a cosine beyond $\pm 0.4$ is found, one near
+    $\pm 0.2$ may be missed.
 
     **Arguments:**
     - `decoder`: rows of length one; a zero row is near to none.
     - `generator`: source of the projection.
-    - `n`: how many for each, at most.
     """
     width, d_in = decoder.shape
-    n = min(n, width - 1)
-    if n < 1:
-        own = torch.zeros(width, 1, dtype=torch.int64)
-        return Candidates(
-            index=own, cosine=torch.zeros(width, 1), opposite=own[:, 0], lowest=torch.zeros(width)
-        )
+    if width == 1:
+        return Candidates(index=torch.zeros(1, 1, dtype=torch.int64), cosine=torch.zeros(1, 1))
     exact = width * width * d_in <= _EXACT or d_in <= _SKETCH
-    if exact:
-        sketch, wanted = decoder, n
-    else:
+    sketch = decoder
+    if not exact:
         projection = torch.randn(d_in, _SKETCH, generator=generator).to(decoder.device)
         sketch = torch.nn.functional.normalize(decoder @ projection, dim=-1)
-        wanted = min(2 * n, width - 1)
-    found: list[tuple[Tensor, ...]] = []
+    nearest = min(NEAREST, width - 1)
+    opposite = min(OPPOSITE, width - 1 - nearest)
+    found: list[tuple[Tensor, Tensor]] = []
     step = max(1, _ENTRIES // width)
     for start in range(0, width, step):
         rows = torch.arange(start, min(start + step, width), device=decoder.device)
         cosines = sketch[rows] @ sketch.T
-        cosines[rows - start, rows] = 0.0
-        lowest, opposite = cosines.min(-1)
-        cosines[rows - start, rows] = -2.0
-        best, index = cosines.topk(wanted, dim=-1)
-        if not exact:
-            best = _exactly(decoder, rows, index)
-            best, order = best.topk(n, dim=-1)
-            index = index.gather(-1, order)
-            lowest = (decoder[rows] * decoder[opposite]).sum(-1)
-        found.append((index, best, opposite, lowest))
-    index, cosine, opposite, lowest = (torch.cat(each) for each in zip(*found, strict=True))
-    return Candidates(index=index, cosine=cosine, opposite=opposite, lowest=lowest)
+        ends = []
+        for sign, n in ((1.0, nearest), (-1.0, opposite)):
+            if not n:
+                continue
+            cosines[rows - start, rows] = -2.0 * sign
+            best, index = cosines.topk(
+                n if exact else min(2 * n, width - 1), dim=-1, largest=sign > 0
+            )
+            if not exact:
+                best, order = _exactly(decoder, rows, index).topk(n, dim=-1, largest=sign > 0)
+                index = index.gather(-1, order)
+            ends.append((index, best))
+        index, cosine = (torch.cat(each, -1) for each in zip(*ends, strict=True))
+        cosine, order = cosine.sort(-1, descending=True)
+        found.append((index.gather(-1, order), cosine))
+    index, cosine = (torch.cat(each) for each in zip(*found, strict=True))
+    return Candidates(index=index, cosine=cosine)
 
 
 def _exactly(

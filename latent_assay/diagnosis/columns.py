@@ -58,7 +58,8 @@ COLUMNS: dict[str, str] = {
     "parts_silent": "Of the two largest parts, the larger retained: 0 if both fall silent.",
     "parts_carried": "Of the two largest parts, the smaller carried.",
     # ------------------------------------------------------------------ hedge
-    "hedge_strength": "The smaller of part and offset of the direction hedged most, if they agree.",
+    "hedge_strength": "Part of the direction hedged most, times how much oftener it is taken back "
+    "than it stays.",
     "hedge_part": "Part of that direction in the decoder row, unsigned.",
     "hedge_offset": "How much the residual along it falls per unit of activation, with the sign of "
     "the part.",
@@ -67,8 +68,17 @@ COLUMNS: dict[str, str] = {
     "hedge_sign": "+1 if it is carried positively, -1 if negatively.",
     "hedge_lift": "Logarithm of how much oftener the direction is present where the latent fires.",
     "hedge_carried": "What the latent carries of it over its usual magnitude elsewhere.",
+    "hedge_cancelled": "Share of firings in which that part is taken back by the residual.",
+    "hedge_natural": "Share of firings in which it stays.",
     "hedge_silent": "Root mean square of the residual along the decoder row where the latent is "
     "silent, over the median activation.",
+    "mixed_strength": "Largest cosine with another latent, times how much oftener the part along it "
+    "is taken back (by the residual or the other latent) than it stays; unsigned.",
+    "mixed_total": "Root of the sum of squares of the same over all candidates.",
+    "mixed_cosine": "Cosine with that latent.",
+    "mixed_cancelled": "Share of firings in which the part along it is taken back.",
+    "mixed_natural": "Share of firings in which it stays.",
+    "mixed_given": "P(that latent fires | this one fires).",
     "swing": "Largest relative change of the latent's mean activation with whether a candidate "
     "fires, unsigned.",
     # ------------------------------------------------------------------ peaks

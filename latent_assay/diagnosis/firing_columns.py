@@ -35,6 +35,7 @@ def firing_columns(
     columns |= _as_parent(strength, seen, near, pairs, firings)
     columns |= _same(seen, near, firings)
     columns |= _hedge(hedge)
+    columns |= _mixed(near, firings)
     columns["swing"] = _swing(seen)
     columns |= {
         "peaks": torch.where(groups.number > 0, groups.number.double(), torch.nan),
@@ -193,7 +194,29 @@ def _hedge(hedge: Hedges) -> dict[str, Tensor]:
         "hedge_sign": sign,
         "hedge_lift": lift,
         "hedge_carried": hedge.carried.abs(),
+        "hedge_cancelled": hedge.cancelled,
+        "hedge_natural": hedge.natural,
         "hedge_silent": hedge.silent.clamp_max(4),
+    }
+
+
+def _mixed(near: Candidates, firings: PairFirings) -> dict[str, Tensor]:
+    """Parts along other latents' directions that are taken back wherever those are absent."""
+    back, stays = firings.cancelled.nan_to_num(0.0), firings.natural.nan_to_num(0.0)
+    oftener = ((back - stays) / (back + stays + 0.05)).clamp_min(0)
+    score = torch.where(near.cosine < _SAME, near.cosine.abs() * oftener, 0.0)
+    best = score.argmax(-1, keepdim=True)
+
+    def at(x: Tensor) -> Tensor:
+        return x.gather(-1, best).squeeze(-1)
+
+    return {
+        "mixed_strength": at(score),
+        "mixed_total": score.square().sum(-1).sqrt(),
+        "mixed_cosine": at(near.cosine),
+        "mixed_cancelled": at(back),
+        "mixed_natural": at(stays),
+        "mixed_given": at(firings.given),
     }
 
 

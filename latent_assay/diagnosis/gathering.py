@@ -132,7 +132,7 @@ def _weight_columns(one: Subject, near: Candidates, pairs: PairWeights) -> dict[
     return {
         "nearest": near.cosine[:, 0],
         "nearest_encoder": pairs.encoder_cosine[:, 0],
-        "opposite": near.lowest,
+        "opposite": near.cosine[:, -1],
         "encoder_decoder": own / lengths.clamp_min(1e-30),
         "self_gain": own,
         "reach": reach.clamp(-100, 100),

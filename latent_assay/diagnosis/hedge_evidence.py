@@ -28,6 +28,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from latent_assay.diagnosis.firing_record import FiringRecord
+from latent_assay.diagnosis.pair_evidence import TOLERANCE
+from latent_assay.diagnosis.residual_sources import residual_sources
 from latent_assay.diagnosis.subject import Subject
 
 _ENTRIES = 2**25
@@ -53,9 +55,13 @@ class Hedges:
     """Share of the latent's firings in which the direction is present."""
     elsewhere: Float[Tensor, " latent"]
     """The same share among samples in which the latent is silent."""
+    cancelled: Float[Tensor, " latent"]
+    """Share of the latent's firings in which its part along the direction is taken back."""
+    natural: Float[Tensor, " latent"]
+    """Share of the latent's firings in which its part along the direction stays."""
     strength: Float[Tensor, " latent"]
-    """The smaller of part and offset where they agree in sign, else 0; what directions compete
-    by. Its sign is that of the hedge."""
+    """Part times how much oftener it is taken back than it stays; what directions compete by. Its
+    sign is that of the hedge."""
     carried: Float[Tensor, " latent"]
     r"""$h \bar z$ over the direction's usual magnitude in silent samples: 1 if the latent carries
     the whole of a feature that has no latent of its own."""
@@ -70,6 +76,7 @@ def hedges(subject: Subject, record: FiringRecord) -> Hedges:
     width, places, d_in = record.residual.shape
     step = max(1, _ENTRIES // (places * d_in * 2))
     step = min(step, max(1, _ENTRIES // max(1, len(record.background))))
+    u, q = residual_sources(record.background, subject.decoder)
     parts = [
         _hedges(
             subject.decoder[start : start + step],
@@ -78,6 +85,7 @@ def hedges(subject: Subject, record: FiringRecord) -> Hedges:
             record.row[start : start + step] >= 0,
             record.background,
             ~record.background_firing[:, start : start + step].T,
+            (u[start : start + step], q[start : start + step]),
         )
         for start in range(0, width, step)
     ]
@@ -93,6 +101,7 @@ def _hedges(
     real: Bool[Tensor, "latent kept"],
     background: Float[Tensor, "sample d_in"],
     quiet: Bool[Tensor, "latent sample"],
+    source: tuple[Tensor, Tensor],
 ) -> dict[str, Tensor]:
     n = real.sum(-1).clamp_min(1).unsqueeze(-1)
     mean = residual.sum(1) / n
@@ -119,9 +128,10 @@ def _hedges(
         outside.append(summed)
 
     data = (decoder, residual, kept, real, background, quiet)
-    found = [_judged(normalize(w, dim=-1), *data, refine=True) for w in inside]
-    found += [_judged(normalize(w, dim=-1), *data, refine=False) for w in outside]
-    strength = torch.stack([each["strength"].abs() * _clear(each["apart"]) for each in found], -1)
+    found = [_judged(normalize(w, dim=-1), None, *data, refine=True) for w in inside]
+    found += [_judged(normalize(w, dim=-1), None, *data, refine=False) for w in outside]
+    found.append(_judged(*source, *data, refine=False))
+    strength = torch.stack([each["strength"].abs() for each in found], -1)
     best = strength.argmax(-1)
     result = {
         name: torch.stack([each[name] for each in found], 1)[torch.arange(len(best)), best]
@@ -135,11 +145,6 @@ def _hedges(
         shape = [-1] + [1] * (value.dim() - 1)
         result[name] = torch.where(few.view(shape), fill, value)
     return result
-
-
-def _clear(apart: Float[Tensor, " latent"]) -> Float[Tensor, " latent"]:
-    """How far a distance speaks for two kinds rather than one: from 0 at 1.5 to 1 at 4."""
-    return ((apart - 1.5) / 2.5).clamp(0, 1)
 
 
 def _components(
@@ -162,6 +167,7 @@ def _components(
 
 def _judged(
     w: Float[Tensor, "latent d_in"],
+    reading: Float[Tensor, "latent d_in"] | None,
     decoder: Float[Tensor, "latent d_in"],
     residual: Float[Tensor, "latent kept d_in"],
     kept: Float[Tensor, "latent kept"],
@@ -174,17 +180,20 @@ def _judged(
     """Part, offset and the rest for one direction per latent.
 
     **Arguments:**
+    - `w`: the directions.
+    - `reading`: what reads the hedged direction's presence; the direction itself if None.
     - `refine`: whether the direction was sought across the decoder row, so that its part along
       the row is still to be found; else it is the hedged one itself.
     """
     rate = 1 - quiet.float().mean(-1)
     u = w
     for last in (False, True) if refine else (True,):
-        s = torch.bmm(residual, u.unsqueeze(-1)).squeeze(-1)
+        q = u if reading is None else reading
+        s = torch.bmm(residual, q.unsqueeze(-1)).squeeze(-1)
         upper, apart = _two_groups(s, real)
         lower = real.float() - upper
         middle = (_mean1(s, upper) + _mean1(s, lower)).unsqueeze(-1) / 2
-        everywhere = u @ background.T
+        everywhere = q @ background.T
         beyond = (quiet & (everywhere > middle)).float()
         short = quiet.float() - beyond
         slope = _slope(s, everywhere, kept, (upper, lower), (beyond, short))
@@ -195,10 +204,18 @@ def _judged(
     # a feature is absent more often than present
     turned = rate * inside + (1 - rate) * outside > 0.5
     sign = torch.where(turned, -1.0, 1.0)
-    part = sign * (decoder * u).sum(-1)
+    part = sign * (decoder * q).sum(-1)
     offset = -sign * slope
-    agree = part * offset > 0
-    strength = torch.where(agree, torch.minimum(part.abs(), offset.abs()), 0.0) * part.sign()
+    level = torch.where(quiet, everywhere, torch.nan).nanmedian(-1).values.nan_to_num(0.0)
+    shift = sign.unsqueeze(-1) * (s - level.unsqueeze(-1))
+    carries = part.unsqueeze(-1) * kept
+    near = TOLERANCE * carries.abs()
+    n = real.sum(-1).clamp_min(1)
+    cancelled = (((shift + carries).abs() < near) & real).sum(-1) / n
+    natural = ((shift.abs() < near) & real).sum(-1) / n
+    agree = (part * offset > 0) & (offset.abs() > 0.3 * part.abs())
+    oftener = ((cancelled - natural) / (cancelled + natural + 0.05)).clamp_min(0)
+    strength = torch.where(agree, part * oftener, 0.0)
     usual = _mean1(everywhere, beyond) - _mean1(everywhere, short)
     enough = torch.minimum(beyond.sum(-1), short.sum(-1)) >= 4
     carried = part * _mean1(kept, real.float()) / usual.clamp_min(1e-30)
@@ -209,6 +226,8 @@ def _judged(
         "apart": apart,
         "present": torch.where(turned, 1 - inside, inside),
         "elsewhere": torch.where(turned, 1 - outside, outside),
+        "cancelled": cancelled,
+        "natural": natural,
         "strength": strength,
         "carried": torch.where(enough, carried, 0.0).clamp(-4, 4),
     }

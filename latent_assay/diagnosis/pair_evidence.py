@@ -11,6 +11,11 @@ which $c$ fires:
 - *holes*: the share of $c$'s firings in which $p$ is silent although
   $(e + z_c \hat d_c) \cdot \hat d_p$, what $c$ had to explain along $p$, is at least half of $p$'s
   median activation.
+- *cancelled* and *natural*: in how many of $c$'s firings the whole of what $c$, $p$ and the
+  residual put along $p$'s direction, $t = (e + z_c \hat d_c + z_p \hat d_p) \cdot \hat d_p$, is
+  nothing, and in how many it is $z_c \cos$. Two directions that happen to be near show the latter;
+  where $c$ hedges $p$'s feature, its part is taken back, by the residual or by $p$, wherever the
+  feature is absent.
 - *overlap*, the Jaccard index of the two firings.
 """
 
@@ -25,6 +30,8 @@ from latent_assay.diagnosis.firing_record import FiringRecord
 from latent_assay.diagnosis.subject import Subject
 
 _ENTRIES = 2**25
+TOLERANCE = 0.35
+"""How near, relative to the part in question, counts as equal."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,6 +50,10 @@ class PairFirings:
     r"""$\kappa$."""
     holes: Float[Tensor, "latent candidate"]
     """Share of c's firings that are holes of p."""
+    cancelled: Float[Tensor, "latent candidate"]
+    """Share of c's firings in which its part along p is taken back."""
+    natural: Float[Tensor, "latent candidate"]
+    """Share of c's firings in which its part along p is there, and no more."""
     hole_row: Float[Tensor, "latent candidate"]
     """Number of a sample with such a hole; -1 if none was kept."""
     median: Float[Tensor, " latent"]
@@ -70,7 +81,7 @@ def pair_firings(subject: Subject, record: FiringRecord, near: Candidates) -> Pa
     kept = torch.where(seen, together / alone.where(alone.abs() > 1e-12, torch.ones(())), 1.0)
     overlap = joint / (n_c + n_p - joint).clamp_min(1)
     median = record.values.nanmedian(-1).values
-    carried, holes, row = _inside(subject, record, near, median)
+    carried, holes, row, cancelled, natural = _inside(subject, record, near, median)
     few = (n_c < 1) | (n_p < 1)
 
     def known(x: Tensor) -> Float[Tensor, "latent candidate"]:
@@ -83,6 +94,8 @@ def pair_firings(subject: Subject, record: FiringRecord, near: Candidates) -> Pa
         overlap=known(overlap),
         carried=known(carried),
         holes=known(holes),
+        cancelled=known(cancelled),
+        natural=known(natural),
         hole_row=row.float(),
         median=median,
     )
@@ -90,8 +103,8 @@ def pair_firings(subject: Subject, record: FiringRecord, near: Candidates) -> Pa
 
 def _inside(
     subject: Subject, record: FiringRecord, near: Candidates, median: Float[Tensor, " latent"]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What is carried, the holes, and a row for each, from the samples that were kept."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """What is carried, holes, a row for each, cancelled and natural, from the samples kept."""
     width, places, d_in = record.residual.shape
     n = near.index.shape[1]
     results: list[tuple[Tensor, ...]] = []
@@ -113,6 +126,13 @@ def _inside(
         row = torch.where(hole.any(1), record.row[part].gather(1, first), -1)
         # where p never was silent nothing is carried in its stead
         carried = torch.where(count > 0, carried / usual.squeeze(1).clamp_min(1e-30), 0.0)
-        results.append((carried, share, row))
-    carried, share, row = (torch.cat(each) for each in zip(*results, strict=True))
-    return carried, share, row
+        whole = left + carries + record.beside[part]
+        near_enough = TOLERANCE * carries.abs()
+        n_real = real.sum(1).clamp_min(1)
+        cancelled = ((whole.abs() < near_enough) & real).sum(1) / n_real
+        natural = (((whole - carries).abs() < near_enough) & real).sum(1) / n_real
+        results.append((carried, share, row, cancelled, natural))
+    carried, share, row, cancelled, natural = (
+        torch.cat(each) for each in zip(*results, strict=True)
+    )
+    return carried, share, row, cancelled, natural
