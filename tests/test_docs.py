@@ -17,6 +17,7 @@ PAGES = [
     "your_own_claim.md",
     "comparing.md",
     "evals.md",
+    "diagnosis.md",
 ]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 

@@ -29,7 +29,8 @@ COLUMNS: dict[str, str] = {
     # ------------------------------------------------------------------ parent with holes
     "lost": "Estimated share of the latent's feature's samples in which it is silent while another "
     "latent carries the feature.",
-    "child_strength": "Of its best child: carried (at most 1) times what is not retained.",
+    "child_strength": "Of its best child: the smaller of what it carries and what is not retained, "
+    "lessened where carried and retained do not add up to one.",
     "child_cosine": "Cosine with that child.",
     "child_carried": "Logarithm of what the child carries, over this latent's median activation.",
     "child_retained": "What this latent keeps of itself where the child fires.",
@@ -39,7 +40,7 @@ COLUMNS: dict[str, str] = {
     "child_longer": "Logarithm of the child's median activation over this latent's.",
     "weakened": "Largest reduction of this latent's activation where a child fires too.",
     # ------------------------------------------------------------------ child that carries
-    "parent_strength": "Of its best parent: carried (at most 1) times what that does not retain.",
+    "parent_strength": "The same of this latent as the child of its best parent.",
     "parent_cosine": "Cosine with that parent.",
     "parent_carried": "Logarithm of what this latent carries, over the parent's median.",
     "parent_retained": "What the parent keeps of itself where this latent fires.",
@@ -58,8 +59,8 @@ COLUMNS: dict[str, str] = {
     "parts_silent": "Of the two largest parts, the larger retained: 0 if both fall silent.",
     "parts_carried": "Of the two largest parts, the smaller carried.",
     # ------------------------------------------------------------------ hedge
-    "hedge_strength": "Part of the direction hedged most, times how much oftener it is taken back "
-    "than it stays.",
+    "hedge_strength": "The smaller of part and offset of the direction hedged most, weighed by how "
+    "clear it is and how much oftener the part is taken back than it stays.",
     "hedge_part": "Part of that direction in the decoder row, unsigned.",
     "hedge_offset": "How much the residual along it falls per unit of activation, with the sign of "
     "the part.",
@@ -72,13 +73,23 @@ COLUMNS: dict[str, str] = {
     "hedge_natural": "Share of firings in which it stays.",
     "hedge_silent": "Root mean square of the residual along the decoder row where the latent is "
     "silent, over the median activation.",
-    "mixed_strength": "Largest cosine with another latent, times how much oftener the part along it "
-    "is taken back (by the residual or the other latent) than it stays; unsigned.",
+    "source_part": "Part of the nearest source of the residuals in the decoder row, unsigned.",
+    "tail_part": "Part of the direction that is present where the latent is silent and the "
+    "residual along the row largest.",
+    "tail_carried": "What the latent carries of that direction, over its magnitude there.",
+    "ray_strength": "Tangent of the angle between the decoder row and the ray on which most of its "
+    "samples lie, times how much more lie there than on its own.",
+    "ray_off": "That tangent.",
+    "ray_share": "Share of firings on that ray.",
+    "ray_own": "Share of firings on the latent's own ray.",
+    "mixed_strength": "Largest cosine with another latent, times how much oftener the part along "
+    "it is taken back (by the residual or the other latent) than it stays; unsigned.",
     "mixed_total": "Root of the sum of squares of the same over all candidates.",
     "mixed_cosine": "Cosine with that latent.",
     "mixed_cancelled": "Share of firings in which the part along it is taken back.",
     "mixed_natural": "Share of firings in which it stays.",
     "mixed_given": "P(that latent fires | this one fires).",
+    "foreign": "Largest of hedge_strength, mixed_strength and ray_strength.",
     "swing": "Largest relative change of the latent's mean activation with whether a candidate "
     "fires, unsigned.",
     # ------------------------------------------------------------------ peaks

@@ -11,6 +11,7 @@ from latent_assay.diagnosis.firing_record import FiringRecord
 from latent_assay.diagnosis.hedge_evidence import Hedges
 from latent_assay.diagnosis.pair_evidence import PairFirings
 from latent_assay.diagnosis.peaks import Peaks
+from latent_assay.diagnosis.ray_evidence import Rays
 from latent_assay.diagnosis.weights_evidence import PairWeights
 
 DENSE_RATE, DENSE_TIMES, DENSE_ALWAYS = 0.1, 10.0, 0.5
@@ -27,15 +28,26 @@ def firing_columns(
     firings: PairFirings,
     hedge: Hedges,
     groups: Peaks,
+    ray: Rays,
 ) -> dict[str, Tensor]:
     """Every column that needs activations."""
     columns = _rates(seen)
-    strength = kinship_strength(seen, near, firings)
+    strength = kinship_strength(seen, near, firings, pairs)
     columns |= _as_child(strength, near, pairs, firings)
     columns |= _as_parent(strength, seen, near, pairs, firings)
     columns |= _same(seen, near, firings)
     columns |= _hedge(hedge)
     columns |= _mixed(near, firings)
+    columns |= {
+        "ray_strength": ray.strength,
+        "ray_off": ray.off.clamp_max(4),
+        "ray_share": ray.share,
+        "ray_own": ray.own,
+    }
+    columns["foreign"] = torch.stack(
+        [columns[name].nan_to_num(0.0) for name in ("hedge_strength", "mixed_strength")]
+        + [ray.strength.nan_to_num(0.0)]
+    ).amax(0)
     columns["swing"] = _swing(seen)
     columns |= {
         "peaks": torch.where(groups.number > 0, groups.number.double(), torch.nan),
@@ -59,19 +71,30 @@ def _rates(seen: FiringRecord) -> dict[str, Tensor]:
 
 
 def kinship_strength(
-    seen: FiringRecord, near: Candidates, firings: PairFirings
+    seen: FiringRecord,
+    near: Candidates,
+    firings: PairFirings,
+    pairs: PairWeights,
 ) -> Float[Tensor, "latent candidate"]:
-    """How much each latent looks like a child that carries the candidate: from 0 to 1.
+    r"""How much each latent looks like a child that carries the candidate: from 0 to 1.
 
-    What is carried, at most 1, times what the candidate does not retain; 0 for the same
-    direction, for latents that hardly fired, and where the candidate's own activation is longer
-    (a child's is that of parent and child together).
+    $$\min(\kappa, 1 - r) \cdot \max(0, 1 - |\kappa + r - 1|)$$
+
+    with $\kappa$ carried and $r$ retained, which add up to one in absorption. 0 for the same
+    direction, for latents that hardly fired, where the candidate's own activation is longer (a
+    child's is that of parent and child together), for a child whose decoder row others explain
+    entirely (it is composed), and where the candidate's encoder sees the child's decoder row as
+    its own decoder row does.
     """
     enough = (seen.firings >= _FEWEST).unsqueeze(-1) & (seen.firings >= _FEWEST)[near.index]
     longer = firings.median.unsqueeze(-1) >= 0.97 * firings.median[near.index]
     real = enough & longer & (near.cosine > 0.05) & (near.cosine < _SAME)
-    lost = (1 - firings.retained).clamp(0, 1)
-    return torch.where(real, firings.carried.clamp(0, 1) * lost, 0.0).nan_to_num(0.0)
+    carried, kept = firings.carried, firings.retained.clamp(0, 1)
+    conserved = (1 - (carried + kept - 1).abs()).clamp(0, 1)
+    own = ((1 - pairs.explained) / 0.1).clamp(0, 1).unsqueeze(-1)
+    unseen = (1 - pairs.gained / near.cosine.clamp_min(1e-6)).mul(2).clamp(0, 1)
+    strength = torch.minimum(carried.clamp(0, 1), 1 - kept) * conserved * own * unseen
+    return torch.where(real, strength, 0.0).nan_to_num(0.0)
 
 
 def _as_child(
@@ -196,6 +219,9 @@ def _hedge(hedge: Hedges) -> dict[str, Tensor]:
         "hedge_carried": hedge.carried.abs(),
         "hedge_cancelled": hedge.cancelled,
         "hedge_natural": hedge.natural,
+        "source_part": hedge.source.abs().clamp_max(2),
+        "tail_part": hedge.tail,
+        "tail_carried": hedge.tail_carried,
         "hedge_silent": hedge.silent.clamp_max(4),
     }
 

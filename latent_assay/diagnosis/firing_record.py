@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -11,8 +12,8 @@ from latent_assay.diagnosis.candidates import Candidates
 from latent_assay.diagnosis.subject import Subject
 from latent_assay.errors import DataError
 
-VALUES = 512
-"""Activations that are kept of each latent."""
+VALUES, VALUES_IF_WIDE, WIDE = 512, 256, 4096
+"""Activations that are kept of each latent, in SAEs up to a width and in wider ones."""
 _RESIDUALS = 2**28
 """Numbers in all residuals that are kept."""
 _FEWEST, _MOST = 8, 512
@@ -54,6 +55,11 @@ class FiringRecord:
     mean_square: float
     """Mean square length of the residuals."""
 
+    @cached_property
+    def usual(self) -> Float[Tensor, " d_in"]:
+        """Median of the residual, number by number: what most samples have in common."""
+        return self.background.median(0).values
+
 
 class _Slots:
     """Algorithm R for every latent at once: the first entries fill the places, later ones replace
@@ -87,7 +93,7 @@ class _Slots:
 @torch.no_grad()
 def record(
     subject: Subject,
-    activations: Iterable[Float[Tensor, "batch d_in"]],
+    activations: Iterable[Float[Tensor, "_ d_in"]],
     near: Candidates,
     generator: torch.Generator,
 ) -> FiringRecord:
@@ -113,14 +119,15 @@ def record(
     total = torch.zeros(width, dtype=torch.float64)
     joint = torch.zeros(width, n_near, dtype=torch.int64)
     joint_total = torch.zeros(width, n_near, dtype=torch.float64)
-    values = torch.full((width, VALUES), torch.nan)
+    n_values = VALUES if width <= WIDE else VALUES_IF_WIDE
+    values = torch.full((width, n_values), torch.nan)
     residual = torch.zeros(width, places, d_in)
     kept = torch.zeros(width, places)
     row_of = torch.full((width, places), -1, dtype=torch.int64)
     beside = torch.zeros(width, places, n_near)
     background = torch.zeros(BACKGROUND, d_in)
     background_firing = torch.zeros(BACKGROUND, width, dtype=torch.bool)
-    of_values, of_rows = _Slots(VALUES, generator), _Slots(places, generator)
+    of_values, of_rows = _Slots(n_values, generator), _Slots(places, generator)
     of_background = _Slots(BACKGROUND, generator)
     seen, square = 0, 0.0
     for x in _pieces(subject, activations):
@@ -186,8 +193,8 @@ def record(
 
 
 def _pieces(
-    subject: Subject, activations: Iterable[Float[Tensor, "batch d_in"]]
-) -> Iterable[Float[Tensor, "batch d_in"]]:
+    subject: Subject, activations: Iterable[Float[Tensor, "_ d_in"]]
+) -> Iterable[Float[Tensor, "_ d_in"]]:
     """The batches, cut so that their latent activations fit."""
     at_once = max(64, min(8192, _ENTRIES // subject.width))
     dtype = subject.sae.W_enc.dtype

@@ -16,6 +16,7 @@ from latent_assay.diagnosis.hedge_evidence import hedges, nearest_to
 from latent_assay.diagnosis.kinship import relatives
 from latent_assay.diagnosis.pair_evidence import pair_firings
 from latent_assay.diagnosis.peaks import peaks
+from latent_assay.diagnosis.ray_evidence import rays
 from latent_assay.diagnosis.subject import Subject, subject
 from latent_assay.diagnosis.weights_evidence import PairWeights, pair_weights
 from latent_assay.errors import ConfigError, ShapeError
@@ -27,7 +28,7 @@ _ASYMMETRIC = 0.2
 @torch.no_grad()
 def evidence(
     sae: SAE,
-    activations: Iterable[Float[Tensor, "batch d_in"]] | None = None,
+    activations: Iterable[Float[Tensor, "_ d_in"]] | None = None,
     *,
     member: int | None = None,
     handed_over: Float[Tensor, " latent"] | None = None,
@@ -83,7 +84,7 @@ def evidence(
     firings = pair_firings(one, seen, near)
     hedge = hedges(one, seen)
     groups = peaks(seen.values)
-    columns |= firing_columns(seen, near, pairs, firings, hedge, groups)
+    columns |= firing_columns(seen, near, pairs, firings, hedge, groups, rays(one, seen, near))
     hedged = nearest_to(hedge.direction, one.decoder, 0.5)
     if handed_over is not None:
         columns["handed_over"] = handed_over.detach().cpu()
@@ -110,7 +111,7 @@ def evidence(
         n_samples=seen.n,
         columns=_numpy(columns),
         relatives=relatives(
-            near, pairs, firings, hedge, hedged, kinship_strength(seen, near, firings)
+            near, pairs, firings, hedge, hedged, kinship_strength(seen, near, firings, pairs)
         ),
         drawings=_numpy(drawings),
     )

@@ -60,11 +60,19 @@ class Hedges:
     natural: Float[Tensor, " latent"]
     """Share of the latent's firings in which its part along the direction stays."""
     strength: Float[Tensor, " latent"]
-    """Part times how much oftener it is taken back than it stays; what directions compete by. Its
-    sign is that of the hedge."""
+    """The smaller of part and offset, weighed by how clearly the two kinds are apart and how much
+    oftener the part is taken back than it stays; what directions compete by. Its sign is that of
+    the hedge."""
     carried: Float[Tensor, " latent"]
     r"""$h \bar z$ over the direction's usual magnitude in silent samples: 1 if the latent carries
     the whole of a feature that has no latent of its own."""
+    source: Float[Tensor, " latent"]
+    """Part of the nearest source of the residuals (`residual_sources`) in the decoder row."""
+    tail: Float[Tensor, " latent"]
+    """Part of the direction that is present where the residual along the row is largest and the
+    latent silent."""
+    tail_carried: Float[Tensor, " latent"]
+    """What the latent carries of that direction, over its magnitude there."""
     silent: Float[Tensor, " latent"]
     r"""Root mean square of $e \cdot \hat d$ where the latent is silent, over the mean activation:
     how much of what the latent carries is missing elsewhere."""
@@ -126,6 +134,8 @@ def _hedges(
         for j in range(top.indices.shape[1]):
             summed += weight[:, j : j + 1] * background[top.indices[:, j]]
         outside.append(summed)
+        if sign > 0:
+            outside_count = weight.sum(-1).clamp_min(1)
 
     data = (decoder, residual, kept, real, background, quiet)
     found = [_judged(normalize(w, dim=-1), None, *data, refine=True) for w in inside]
@@ -139,6 +149,11 @@ def _hedges(
     }
     level_z = (kept.sum(-1, keepdim=True) / n).squeeze(-1).clamp_min(1e-30)
     result["silent"] = rms / level_z
+    result["source"] = found[-1]["part"]
+    tail = normalize(outside[0], dim=-1)
+    result["tail"] = (tail * decoder).sum(-1)
+    strong = outside[0].norm(dim=-1) / outside_count
+    result["tail_carried"] = (result["tail"] * level_z / strong.clamp_min(1e-30)).clamp(0, 4)
     few = real.sum(-1) < _FEWEST
     for name, value in result.items():
         fill = 0.0 if name == "direction" else torch.nan
@@ -215,7 +230,11 @@ def _judged(
     natural = ((shift.abs() < near) & real).sum(-1) / n
     agree = (part * offset > 0) & (offset.abs() > 0.3 * part.abs())
     oftener = ((cancelled - natural) / (cancelled + natural + 0.05)).clamp_min(0)
-    strength = torch.where(agree, part * oftener, 0.0)
+    clear = ((apart - 1.5) / 2.5).clamp(0, 1)
+    least = torch.minimum(part.abs(), offset.abs()) * part.sign()
+    # a direction that is natural more often than not is a neighbour, however steep the slope
+    kept_back = torch.where(cancelled + natural > 0.05, 0.3 + 0.7 * oftener, 0.3)
+    strength = torch.where(agree, least * clear * kept_back, 0.0)
     usual = _mean1(everywhere, beyond) - _mean1(everywhere, short)
     enough = torch.minimum(beyond.sum(-1), short.sum(-1)) >= 4
     carried = part * _mean1(kept, real.float()) / usual.clamp_min(1e-30)

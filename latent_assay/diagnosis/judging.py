@@ -27,7 +27,7 @@ FEWEST_FIRINGS = 20
 
 def diagnose(
     sae: SAE,
-    activations: Iterable[Float[Tensor, "batch d_in"]] | None = None,
+    activations: Iterable[Float[Tensor, "_ d_in"]] | None = None,
     *,
     member: int | None = None,
     handed_over: Float[Tensor, " latent"] | None = None,

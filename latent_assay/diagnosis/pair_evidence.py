@@ -3,11 +3,13 @@ r"""Pairs of latents: who carries whom, who falls silent, who is the same.
 For a latent $c$ and a candidate $p$ with $\cos = \hat d_p \cdot \hat d_c$, over the samples in
 which $c$ fires:
 
-- *carried*, $\kappa = \cos \bar z_c / \tilde z_p$: what $c$ adds along $p$'s direction where $p$ is
-  silent, over $p$'s median activation. An absorbing child carries exactly its parent's magnitude,
-  $\kappa \approx 1$; a superposed neighbour $\cos m_c / m_p$, whatever that is.
+- *carried*, $\kappa = \cos \bar z_c / \tilde z_p$: what $c$ adds along $p$'s direction, over $p$'s
+  median activation. A child that absorbs the share $\delta$ of its parent carries exactly that
+  share of its magnitude, $\kappa \approx \delta$; a superposed neighbour $\cos m_c / m_p$,
+  whatever that is.
 - *retained*, $P(p \mid c) \cdot \min(1, E[z_p \mid c, p] / E[z_p \mid \neg c, p])$: how much of
-  itself $p$ keeps. Near 0 in absorption; at chance $P(p)$ for what is unrelated.
+  itself $p$ keeps: $1 - \delta$, so that carried and retained add up to one in absorption; at
+  chance $P(p)$ for what is unrelated.
 - *holes*: the share of $c$'s firings in which $p$ is silent although
   $(e + z_c \hat d_c) \cdot \hat d_p$, what $c$ had to explain along $p$, is at least half of $p$'s
   median activation.
@@ -113,19 +115,17 @@ def _inside(
         part = slice(start, min(start + step, width))
         index = near.index[part]
         others = subject.decoder[index.flatten()].view(*index.shape, -1)
-        left = torch.bmm(record.residual[part], others.mT)
+        left = torch.bmm(record.residual[part] - record.usual, others.mT)
         carries = record.kept[part].unsqueeze(-1) * near.cosine[part].unsqueeze(1)
         real = (record.row[part] >= 0).unsqueeze(-1)
         silent = (record.beside[part] == 0) & real
         usual = median[index].unsqueeze(1)
-        count = silent.sum(1)
-        carried = (carries * silent).sum(1) / count.clamp_min(1)
+        carried = carries.sum(1) / real.sum(1).clamp_min(1)
         hole = silent & (left + carries >= 0.5 * usual)
         share = hole.sum(1) / real.sum(1).clamp_min(1)
         first = hole.to(torch.int64).argmax(1)
         row = torch.where(hole.any(1), record.row[part].gather(1, first), -1)
-        # where p never was silent nothing is carried in its stead
-        carried = torch.where(count > 0, carried / usual.squeeze(1).clamp_min(1e-30), 0.0)
+        carried = carried / usual.squeeze(1).clamp_min(1e-30)
         whole = left + carries + record.beside[part]
         near_enough = TOLERANCE * carries.abs()
         n_real = real.sum(1).clamp_min(1)
