@@ -15,6 +15,7 @@ from pathlib import Path
 
 from benchmarks.bench import Bench
 from benchmarks.cases import (
+    diagnosis,
     fifty_features,
     gpu,
     growth,
@@ -36,6 +37,7 @@ CASES: dict[str, Callable[[Bench], Section]] = {
     "growth": growth.measure,
     "memory": memory.measure,
     "sampling": sampling.measure,
+    "diagnosis": diagnosis.measure,
     "imports": imports.measure,
     "install_size": install_size.measure,
     "gpu": gpu.measure,
