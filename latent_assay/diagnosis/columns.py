@@ -1,6 +1,9 @@
 """The names of the evidence, each with its definition."""
 
+from latent_assay.diagnosis.absorption_evidence import KINSHIP_COLUMNS
+
 COLUMNS: dict[str, str] = {
+    **KINSHIP_COLUMNS,
     # ------------------------------------------------------------------ weights
     "nearest": "Largest cosine of the decoder row with another latent's.",
     "nearest_encoder": "Cosine of the encoder rows of that pair.",

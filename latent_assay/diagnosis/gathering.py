@@ -8,6 +8,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
+from latent_assay.diagnosis.absorption_evidence import kinship, kinship_columns
 from latent_assay.diagnosis.candidates import Candidates, candidates
 from latent_assay.diagnosis.evidence import Evidence, Tier
 from latent_assay.diagnosis.firing_columns import firing_columns, kinship_strength
@@ -85,6 +86,7 @@ def evidence(
     hedge = hedges(one, seen)
     groups = peaks(seen.values)
     columns |= firing_columns(seen, near, pairs, firings, hedge, groups, rays(one, seen, near))
+    columns |= kinship_columns(kinship(one, seen, near, pairs), near)
     hedged = nearest_to(hedge.direction, one.decoder, 0.5)
     if handed_over is not None:
         columns["handed_over"] = handed_over.detach().cpu()
