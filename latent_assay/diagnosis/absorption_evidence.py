@@ -12,9 +12,12 @@ activation $\bar z_p$ (that without the child):
   $\rho = E[z_p \mid c] / \bar z_p$, whatever $\delta$ is. A neighbour in superposition carries what
   it happens to;
 - the two fire together far less, or far more, often than by chance, while unrelated latents fire
-  together by chance.
+  together by chance;
+- what the child carries is really there: the residual does not take it back (*cancelled*, see
+  `pair_evidence`), as it does for a feature that merely often comes with it.
 
-The score multiplies these, so that each can refute, with what the parent has lost, $1 - \rho$.
+The score multiplies these, so that each can refute, with what the parent has lost, $1 - \rho$. Of
+two latents at most one is the other's parent: the one for which the score is higher.
 """
 
 from dataclasses import dataclass
@@ -25,6 +28,7 @@ from torch import Tensor
 
 from latent_assay.diagnosis.candidates import Candidates
 from latent_assay.diagnosis.firing_record import FiringRecord
+from latent_assay.diagnosis.pair_evidence import PairFirings
 from latent_assay.diagnosis.subject import Subject
 from latent_assay.diagnosis.weights_evidence import PairWeights
 
@@ -49,6 +53,8 @@ class Kinship:
     r"""$1 - e_p \cdot d_c / (\hat d_p \cdot \hat d_c)$, both in units of the parent's own."""
     chance: Float[Tensor, "latent candidate"]
     """By how many standard deviations the number of common firings is off chance."""
+    cancelled: Float[Tensor, "latent candidate"]
+    """Share of the child's firings in which its part along the parent is taken back."""
     spread: Float[Tensor, "latent candidate"]
     r"""Standard deviation of the residual along the parent, across the child, where the child
     fires, over $\bar z_p$: a magnitude that nobody follows."""
@@ -56,12 +62,16 @@ class Kinship:
 
 @torch.no_grad()
 def kinship(
-    subject: Subject, record: FiringRecord, near: Candidates, pairs: PairWeights
+    subject: Subject,
+    record: FiringRecord,
+    near: Candidates,
+    pairs: PairWeights,
+    firings: PairFirings,
 ) -> Kinship:
     """The numbers for every latent and its candidates; 0 where one of them fired too seldom.
 
     **Arguments:**
-    - `subject`, `record`, `near`, `pairs`: as everywhere.
+    - `subject`, `record`, `near`, `pairs`, `firings`: as everywhere.
     """
     n_c = record.firings.double().unsqueeze(-1)
     n_p = record.firings.double()[near.index]
@@ -76,16 +86,19 @@ def kinship(
     expected = n_c * n_p / record.n
     deviation = (expected * (1 - n_p / record.n)).clamp_min(0).sqrt()
     chance = ((joint - expected).abs() / (deviation + 1)).clamp_max(50)
+    cancelled = firings.cancelled.nan_to_num(0.0).double()
     enough = (n_c >= _FEWEST) & (n_p >= _FEWEST) & (n_p - joint >= _FEWEST) & (usual > 0)
     real = enough & (cosine > 0.1) & (cosine < _SAME)
     score = (
         (1 - retained).clamp(0, 1)
-        * (-(((balance - 1) / 0.4) ** 2)).exp()
+        * (-(((balance - 1) / 0.3) ** 2)).exp()
         * ((cosine - 0.1) / 0.15).clamp(0, 1)
         * ((unseen - 0.3) / 0.4).clamp(0, 1)
         * ((pairs.gained.double() + 1) / 0.5).clamp(0, 1)
         * (chance / 5).clamp(0, 1)
+        * (1 - cancelled / 0.4).clamp(0, 1)
     )
+    score = _one_way(torch.where(real, score, 0.0), near)
 
     def known(x: Tensor) -> Float[Tensor, "latent candidate"]:
         return torch.where(real, x, 0.0).float()
@@ -97,8 +110,18 @@ def kinship(
         carried=known(carried.clamp(0, 4)),
         unseen=known(unseen.clamp(-2, 4)),
         chance=known(chance),
+        cancelled=known(cancelled),
         spread=known(_spread(subject, record, near) / usual.clamp_min(1e-30)).clamp(0, 2),
     )
+
+
+def _one_way(
+    score: Float[Tensor, "latent candidate"], near: Candidates
+) -> Float[Tensor, "latent candidate"]:
+    """The scores, but 0 where the same pair scores higher with its roles exchanged."""
+    own = torch.arange(len(score)).view(-1, 1, 1)
+    back = (near.index[near.index] == own).to(score.dtype) * score[near.index]
+    return torch.where(score >= back.amax(-1), score, 0.0)
 
 
 def _spread(
@@ -132,7 +155,7 @@ def kinship_columns(kin: Kinship, near: Candidates) -> dict[str, Tensor]:
     - `near`: which pairs.
     """
     width, n = kin.score.shape
-    names = ("balance", "retained", "carried", "unseen", "chance", "spread")
+    names = ("balance", "retained", "carried", "unseen", "chance", "cancelled", "spread")
     best = kin.score.argmax(-1, keepdim=True)
     columns = {"kin_parent": kin.score.gather(-1, best).squeeze(-1)}
     nothing = columns["kin_parent"] <= 0
@@ -168,6 +191,8 @@ KINSHIP_COLUMNS = {
         ("_unseen", "Share of the child's part along the parent that the parent's encoder does not "
          "see, with {of}."),
         ("_chance", "Standard deviations of their common firings off chance, with {of}."),
+        ("_cancelled", "Share of the child's firings in which its part along the parent is taken "
+         "back, with {of}."),
         ("_spread", "How much the residual along the parent varies where the child fires, with "
          "{of}."),
         ("_cosine", "Cosine of the decoder rows, with {of}."),

@@ -86,7 +86,7 @@ def evidence(
     hedge = hedges(one, seen)
     groups = peaks(seen.values)
     columns |= firing_columns(seen, near, pairs, firings, hedge, groups, rays(one, seen, near))
-    columns |= kinship_columns(kinship(one, seen, near, pairs), near)
+    columns |= kinship_columns(kinship(one, seen, near, pairs, firings), near)
     hedged = nearest_to(hedge.direction, one.decoder, 0.5)
     if handed_over is not None:
         columns["handed_over"] = handed_over.detach().cpu()

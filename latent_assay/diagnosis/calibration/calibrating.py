@@ -58,7 +58,7 @@ def calibrate(
             progress(f"{done} of {draws} draws of worlds: {part.world[0]}, {len(part)} latents")
     table = joined(parts)
     if calibration is None:
-        fresh = fitted(table.where(~table.held_out & (table.kind != "oracle")), USES)
+        fresh = fitted(table.where(~table.held_out), USES)
         calibration = Calibration(models=fresh.models, provenance=_provenance(effort, table))
     held_out = table.where(table.held_out)
     main = scored(held_out, calibration, Tier.ACTIVATIONS)
@@ -77,7 +77,7 @@ def calibrate(
 
 
 def _provenance(effort: Effort, table: Table) -> dict[str, Any]:
-    rows = ~table.held_out & (table.kind != "oracle")
+    rows = ~table.held_out
     return {
         "source": "assay calibrate",
         "worlds": sorted(set(table.world[rows].tolist())),

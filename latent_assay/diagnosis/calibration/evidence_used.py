@@ -40,6 +40,8 @@ USES: dict[Tier, dict[Verdict, Sequence[Use]]] = {
             Use("kin_child_retained", -1),
             Use("kin_child_unseen"),
             Use("kin_child_chance", 1),
+            Use("kin_child_cancelled", -1),
+            Use("kin_child_spread"),
         ),
         Verdict.ABSORBING: (
             Use("kin_parent", 1),
@@ -48,6 +50,8 @@ USES: dict[Tier, dict[Verdict, Sequence[Use]]] = {
             Use("kin_parent_retained", -1),
             Use("kin_parent_unseen"),
             Use("kin_parent_chance", 1),
+            Use("kin_parent_cancelled", -1),
+            Use("kin_parent_spread"),
         ),
         Verdict.HEDGED: (
             Use("hedge_strength", 1),

@@ -114,7 +114,9 @@ def truth(sae: SAE, world: World, sample: Sample) -> Truth:
       the deficit of its activation, and $\kappa_c$ is the share of the parent's magnitude that
       other latents carry because of the child. A hole that nobody fills (TopK has no room left) is
       none.
-      In the grey zone at most if fewer than .6 of the latent's firings are its own feature's.
+      In the grey zone at most if fewer than .6 of the latent's firings are its own feature's, or if
+      it carries the child negatively ($\beta_{lc} / \beta_{lp} \le -.15$): then its own direction
+      is missing with the child, and it is hedged rather than absorbed.
     - *absorbing*: $\max_p \kappa$ over the parents $p$ of its own feature, if it fills a hole with
       $h \ge .2$ that this feature leaves; in the grey zone at most, if $.05 \le h < .2$, if its own
       feature is another one, or if fewer than .6 of its own or of the parent's latent's firings are
@@ -187,9 +189,12 @@ def _bars(which: str) -> Float64[Tensor, " failure"]:
 def _absorbed(made_of: Composition, found: list[Hole]) -> Float64[Tensor, " latent"]:
     strength = torch.zeros(len(made_of.own), dtype=torch.float64)
     almost, sure = BARS[Verdict.ABSORBED].clear - 1e-6, made_of.sure
+    ratios = made_of.ratios
     for hole in found:
         depth = hole.depth * min(1.0, hole.carried / CARRIES)
-        depth = depth if sure[hole.latent] else min(depth, almost)
+        # a latent that carries the child negatively is weak with it by its own direction
+        hedges = bool(ratios[hole.latent, hole.child] <= -BARS[Verdict.HEDGED].clear)
+        depth = min(depth, almost) if hedges or not sure[hole.latent] else depth
         strength[hole.latent] = max(float(strength[hole.latent]), depth)
     return strength
 
