@@ -527,13 +527,14 @@ def calibrate(
     from latent_assay.diagnosis.calibration.page import told
     from latent_assay.diagnosis.calibration_model import Calibration
 
+    store.check_hurry(quick=quick, write=write, docs=docs)
     found = run(
         QUICK if quick else None,
         calibration=Calibration.default() if packaged else None,
         workers=workers,
         progress=None if quiet or as_json else lambda line: click.echo(line, err=True),
     )
-    places = store.keep(found, out=out, write=write, docs=docs, quick=quick)
+    places = store.keep(found, out=out, write=write, docs=docs)
     if as_json:
         click.echo(json.dumps(found.figures | places, indent=2))
         return

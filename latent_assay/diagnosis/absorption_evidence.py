@@ -14,7 +14,9 @@ activation $\bar z_p$ (that without the child):
 - the two fire together far less, or far more, often than by chance, while unrelated latents fire
   together by chance;
 - what the child carries is really there: the residual does not take it back (*cancelled*, see
-  `pair_evidence`), as it does for a feature that merely often comes with it.
+  `pair_evidence`), as it does for a feature that merely often comes with it;
+- the parent also fires without the child, in a fifth of the occasions of either or more: else
+  nothing tells which of the two is the parent.
 
 The score multiplies these, so that each can refute, with what the parent has lost, $1 - \rho$. Of
 two latents at most one is the other's parent: the one for which the score is higher.
@@ -34,6 +36,8 @@ from latent_assay.diagnosis.weights_evidence import PairWeights
 
 _FEWEST = 20
 _SAME = 0.95
+_LEAST = 0.03
+"""A pair with a smaller score is no pair, and nothing more is said about it."""
 _ENTRIES = 2**25
 
 
@@ -87,6 +91,7 @@ def kinship(
     deviation = (expected * (1 - n_p / record.n)).clamp_min(0).sqrt()
     chance = ((joint - expected).abs() / (deviation + 1)).clamp_max(50)
     cancelled = firings.cancelled.nan_to_num(0.0).double()
+    alone = (n_p - joint) / (n_p - joint + n_c).clamp_min(1)
     enough = (n_c >= _FEWEST) & (n_p >= _FEWEST) & (n_p - joint >= _FEWEST) & (usual > 0)
     real = enough & (cosine > 0.1) & (cosine < _SAME)
     score = (
@@ -97,6 +102,7 @@ def kinship(
         * ((pairs.gained.double() + 1) / 0.5).clamp(0, 1)
         * (chance / 5).clamp(0, 1)
         * (1 - cancelled / 0.4).clamp(0, 1)
+        * ((alone - 0.05) / 0.15).clamp(0, 1)
     )
     score = _one_way(torch.where(real, score, 0.0), near)
 
@@ -158,7 +164,7 @@ def kinship_columns(kin: Kinship, near: Candidates) -> dict[str, Tensor]:
     names = ("balance", "retained", "carried", "unseen", "chance", "cancelled", "spread")
     best = kin.score.argmax(-1, keepdim=True)
     columns = {"kin_parent": kin.score.gather(-1, best).squeeze(-1)}
-    nothing = columns["kin_parent"] <= 0
+    nothing = columns["kin_parent"] <= _LEAST
     for name in names:
         value = getattr(kin, name).gather(-1, best).squeeze(-1)
         columns[f"kin_parent_{name}"] = torch.where(nothing, torch.nan, value)
@@ -171,7 +177,7 @@ def kinship_columns(kin: Kinship, near: Candidates) -> dict[str, Tensor]:
     hit = (flat == top[parent]) & (flat > 0)
     entry = torch.where(hit, torch.arange(width * n), -1)
     place = torch.full((width,), -1).scatter_reduce_(0, parent, entry, "amax")
-    known, at = place >= 0, place.clamp_min(0)
+    known, at = (place >= 0) & (top > _LEAST), place.clamp_min(0)
     columns["kin_child"] = top
     for name in names:
         value = getattr(kin, name).flatten()[at]

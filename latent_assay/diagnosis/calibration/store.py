@@ -10,13 +10,24 @@ from latent_assay.diagnosis.calibration_model import FILE
 from latent_assay.errors import ConfigError
 
 
+def check_hurry(*, quick: bool, write: bool, docs: Path | None) -> None:
+    """Refuse to put what was made in a hurry into the package.
+
+    **Raises:** `ConfigError` if that is asked for.
+    """
+    if quick and (write or docs is not None):
+        raise ConfigError(
+            "`--quick` fits on far too few SAEs for the package's calibration or its "
+            "documentation. Run `assay calibrate --write` without it, which takes minutes."
+        )
+
+
 def keep(
     found: Calibrated,
     *,
     out: Path | None = None,
     write: bool = False,
     docs: Path | None = None,
-    quick: bool = False,
 ) -> dict[str, str]:
     """Write what was asked for.
 
@@ -25,17 +36,9 @@ def keep(
     - `out`: folder for `report.html`, `figures.json` and `calibration.json`.
     - `write`: whether the calibration becomes the package's own.
     - `docs`: a page of the documentation whose figures are replaced.
-    - `quick`: whether it was made in a hurry; such a calibration is not written into the package.
 
     **Returns:** what was written, and where.
-
-    **Raises:** `ConfigError` if a calibration made in a hurry should become the package's.
     """
-    if quick and (write or docs is not None):
-        raise ConfigError(
-            "`--quick` fits on far too few SAEs for the package's calibration or its "
-            "documentation. Run `assay calibrate --write` without it, which takes minutes."
-        )
     places = {}
     if docs is not None:
         page = docs.read_text(encoding="utf-8")
