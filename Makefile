@@ -42,6 +42,9 @@ docs/reproductions.md: $(STAMP)
 	$(BIN)/assay reproduce --out runs/reproductions
 	cp runs/reproductions/reproductions.md $@
 
+docs/calibration.md: $(STAMP)
+	$(BIN)/assay calibrate --write --docs $@ --out runs/calibration
+
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.run --out benchmarks/results
 

@@ -57,13 +57,33 @@ def calibrate(
         if progress is not None:
             progress(f"{done} of {draws} draws of worlds: {part.world[0]}, {len(part)} latents")
     table = joined(parts)
-    if calibration is None:
-        fresh = fitted(table.where(~table.held_out), USES)
-        calibration = Calibration(models=fresh.models, provenance=_provenance(effort, table))
+    calibration = fit_table(table, effort) if calibration is None else calibration
+    figures = figures_of(table, calibration, effort)
+    seconds = round(time.perf_counter() - begun, 1)
+    return Calibrated(
+        calibration=calibration, figures={**figures, "seconds": seconds}, table=table
+    )
+
+
+def fit_table(table: Table, effort: Effort) -> Calibration:
+    """Fit a calibration on the rows of a table that are not held out, oracles among them.
+
+    **Arguments:**
+    - `table`: latents with evidence and truth.
+    - `effort`: what the table was made with, for the provenance.
+    """
+    fresh = fitted(table.where(~table.held_out), USES)
+    return Calibration(models=fresh.models, provenance=_provenance(effort, table))
+
+
+def figures_of(table: Table, calibration: Calibration, effort: Effort) -> dict[str, Any]:
+    """How well a calibration does on the rows of a table that are held out, for JSON.
+
+    **Arguments:** as for `fit_table`.
+    """
     held_out = table.where(table.held_out)
-    main = scored(held_out, calibration, Tier.ACTIVATIONS)
-    figures = {
-        **main,
+    return {
+        **scored(held_out, calibration, Tier.ACTIVATIONS),
         "weights_only": scored(held_out, calibration, Tier.WEIGHTS),
         "bars": {verdict.value: asdict(bars) for verdict, bars in BARS.items()},
         "worlds": {
@@ -71,9 +91,7 @@ def calibrate(
             "held_out": [each.name for each in WORLDS if each.held_out],
         },
         "effort": asdict(effort),
-        "seconds": round(time.perf_counter() - begun, 1),
     }
-    return Calibrated(calibration=calibration, figures=figures, table=table)
 
 
 def _provenance(effort: Effort, table: Table) -> dict[str, Any]:

@@ -44,9 +44,9 @@ class Effort:
 QUICK = Effort(
     seeds_to_fit=1,
     seeds_held_out=1,
-    planted=2,
+    planted=1,
     families=1,
-    steps=400,
+    steps=300,
     samples=8_192,
     truth_samples=12_000,
 )

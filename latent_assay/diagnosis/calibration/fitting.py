@@ -7,7 +7,7 @@ cannot turn round on others.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -62,7 +62,7 @@ def fitted(table: Table, uses: dict[Tier, dict[Verdict, Sequence[Use]]]) -> Cali
             clear, counts = table.clear(verdict), ~table.grey(verdict)
             if not wanted or int(clear.sum()) < 10:
                 continue
-            models[tier][verdict] = model(
+            models[tier][verdict] = humbled(
                 {name: values[counts] for name, values in table.columns[tier].items()},
                 clear[counts],
                 table.world[counts],
@@ -70,6 +70,55 @@ def fitted(table: Table, uses: dict[Tier, dict[Verdict, Sequence[Use]]]) -> Cali
             )
     models[Tier.CONTINUATION] = models[Tier.ACTIVATIONS]
     return Calibration(models=models)
+
+
+def humbled(
+    columns: dict[str, Float[ndarray, " latent"]],
+    truth: Bool[ndarray, " latent"],
+    world: ndarray,
+    uses: Sequence[Use],
+) -> VerdictModel:
+    r"""A model whose probabilities are those of a world that it has not seen.
+
+    For each world a model is fitted on the others and scores it. The scores of all worlds,
+    $s$, are then brought to probabilities by $a s + b$ with $a \ge 0$ (logistic regression), and
+    the model that is fitted on all worlds is scaled by the same $a$ and $b$: what holds in some
+    worlds only counts for less.
+
+    **Arguments:** as for `model`.
+
+    **Reference:** Platt 1999, "Probabilistic Outputs for Support Vector Machines".
+    """
+    whole = model(columns, truth, world, uses)
+    worlds = sorted(set(world.tolist()))
+    if len(worlds) < 2 or not whole.terms:
+        return whole
+    scores = np.zeros(len(truth))
+    for name in worlds:
+        left_out = world == name
+        others = {key: values[~left_out] for key, values in columns.items()}
+        if not truth[~left_out].any():
+            return whole
+        part = model(others, truth[~left_out], world[~left_out], uses)
+        own = {key: values[left_out] for key, values in columns.items()}
+        scores[left_out] = part.bias + sum(
+            (term.value(own, int(left_out.sum())) for term in part.terms), np.zeros(1)
+        )
+    weight = _even(world)
+    (a,), b = _logistic(np.clip(scores, -30, 30)[:, None], truth, weight, np.array([1]))
+    a = float(np.clip(a, 0.05, 1.5))
+    return VerdictModel(
+        bias=round(a * whole.bias + b, 5),
+        terms=tuple(replace(term, weight=round(a * term.weight, 5)) for term in whole.terms),
+    )
+
+
+def _even(world: ndarray) -> Float[ndarray, " latent"]:
+    """Weights that sum to one, and to the same in each world."""
+    weight = np.zeros(len(world))
+    for name in set(world.tolist()):
+        weight[world == name] = 1 / (world == name).sum()
+    return weight / weight.sum()
 
 
 def model(
@@ -90,10 +139,7 @@ def model(
     - `uses`: which columns, and in which direction.
     """
     n = len(truth)
-    weight = np.zeros(n)
-    for name in set(world.tolist()):
-        weight[world == name] = 1 / (world == name).sum()
-    weight /= weight.sum()
+    weight = _even(world)
     terms, signs = [], []
     for use in uses:
         for piece in _pieces(use, columns, truth, weight):

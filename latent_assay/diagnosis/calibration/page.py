@@ -170,7 +170,7 @@ def _cells(each: Mapping[str, Any], n: int) -> dict[str, Cell]:
         for key, *_ in _MEASURED
         if each[key] is not None
     }
-    return cells | {key: Cell(mean=each[key]) for key in ("support", "grey")}
+    return cells | {key: Cell(mean=float(each[key])) for key in ("support", "grey")}
 
 
 def _worlds(figures: Mapping[str, Any]) -> str:
