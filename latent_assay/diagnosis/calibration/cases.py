@@ -44,7 +44,7 @@ class Effort:
 QUICK = Effort(
     seeds_to_fit=1,
     seeds_held_out=1,
-    planted=1,
+    planted=2,
     families=1,
     steps=300,
     samples=8_192,
