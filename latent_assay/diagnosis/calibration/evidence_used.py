@@ -35,6 +35,7 @@ USES: dict[Tier, dict[Verdict, Sequence[Use]]] = {
     Tier.ACTIVATIONS: {
         Verdict.ABSORBED: (
             Use("kin_child", 1),
+            Use("child_strength", 1),
             Use("kin_child_balance"),
             Use("kin_child_cosine", 1),
             Use("kin_child_retained", -1),
@@ -45,6 +46,7 @@ USES: dict[Tier, dict[Verdict, Sequence[Use]]] = {
         ),
         Verdict.ABSORBING: (
             Use("kin_parent", 1),
+            Use("parent_strength", 1),
             Use("kin_parent_balance"),
             Use("kin_parent_cosine", 1),
             Use("kin_parent_retained", -1),
@@ -54,14 +56,18 @@ USES: dict[Tier, dict[Verdict, Sequence[Use]]] = {
             Use("kin_parent_spread"),
         ),
         Verdict.HEDGED: (
+            Use("foreign", 1),
+            Use("ray_strength", 1),
+            Use("ray_off", 1),
+            Use("ray_share", 1),
+            Use("ray_own", -1),
             Use("hedge_strength", 1),
-            Use("hedge_part", 1),
             Use("hedge_cancelled", 1),
             Use("hedge_natural", -1),
+            Use("source_part", 1),
+            Use("tail_part", 1),
             Use("mixed_strength", 1),
             Use("mixed_total", 1),
-            Use("hedge_apart", 1),
-            Use("hedge_offset", 1),
             Use("swing"),
         ),
         Verdict.DUPLICATE: (
