@@ -60,9 +60,7 @@ def calibrate(
     calibration = fit_table(table, effort) if calibration is None else calibration
     figures = figures_of(table, calibration, effort)
     seconds = round(time.perf_counter() - begun, 1)
-    return Calibrated(
-        calibration=calibration, figures={**figures, "seconds": seconds}, table=table
-    )
+    return Calibrated(calibration=calibration, figures={**figures, "seconds": seconds}, table=table)
 
 
 def fit_table(table: Table, effort: Effort) -> Calibration:

@@ -102,7 +102,13 @@ def told(figures: Mapping[str, Any]) -> str:
 
 def markdown(figures: Mapping[str, Any]) -> str:
     """The figures as the tables of the documentation, between their marks."""
-    parts = [BEGIN, "", summary(figures), ""]
+    draws = int(figures["effort"]["seeds_held_out"])
+    spread = (
+        f"means ± sd over {draws} draws of each world"
+        if draws > 1
+        else ("one draw of each world, so no sd is known")
+    )
+    parts = [BEGIN, "", summary(figures), "", f"The figures are {spread}.", ""]
     for title, content in (
         ("With activations", figures),
         ("By the weights alone", figures["weights_only"]),
