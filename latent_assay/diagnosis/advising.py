@@ -75,6 +75,11 @@ _TEXTS: dict[Verdict, tuple[tuple[str, str], ...]] = {
 }
 
 
+def advice_for(verdict: Verdict) -> tuple[str, ...]:
+    """What to change against one failure; nothing for *clean* and *undecided*."""
+    return tuple(text for _, text in _TEXTS.get(verdict, ()))
+
+
 def advice(
     probabilities: Float[ndarray, "latent verdict"], tier_has: set[Verdict]
 ) -> tuple[Advice, ...]:

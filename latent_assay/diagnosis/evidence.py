@@ -36,6 +36,17 @@ class Role(IntEnum):
     """The latent nearest to a direction that this one hedges; share: signed part of it."""
 
 
+ROLES: dict[str, str] = {
+    "child": "of that latent's firings are holes of this one",
+    "parent": "cosine of the decoder rows",
+    "duplicate": "cosine of the decoder rows",
+    "sibling": "cosine of the decoder rows",
+    "part": "its coefficient in this decoder row",
+    "hedged": "signed part of the direction",
+}
+"""What the share of each role measures, in the order of `Role`."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Relatives:
     """Other latents that matter to each latent, one entry per relation, ordered by latent."""

@@ -69,3 +69,29 @@ PRECEDENCE: tuple[Verdict, ...] = (
 """Which of several decided failures is the headline: the one that explains most of the others
 comes first. A duplicate is also a split feature; a composed latent also carries its parts; holes
 and hedges both make several peaks."""
+
+
+_MEANINGS: dict[Verdict, str] = {
+    Verdict.CLEAN: "Stands for one feature: fires where that does, and carries nothing else.",
+    Verdict.ABSORBED: "A parent with holes: silent, or too weak, in samples in which its feature is "
+    "there, because another latent carries it instead.",
+    Verdict.ABSORBING: "A child that carries its parent: its decoder row also holds the feature of "
+    "another latent, which falls silent when it fires.",
+    Verdict.HEDGED: "Carries parts of correlated features that no latent stands for; the part is "
+    "wrong in every sample.",
+    Verdict.SPLIT: "Shares one feature with other latents, each firing in its own part of the "
+    "samples.",
+    Verdict.DUPLICATE: "Another latent has nearly the same decoder row and fires in the same "
+    "samples.",
+    Verdict.COMPOSED: "Stands for a conjunction of features and has none of its own.",
+    Verdict.SEVERAL_PEAKS: "Its activations come in several separate groups: more than one thing "
+    "makes it fire.",
+    Verdict.DENSE: "Fires far more often than the SAE's others.",
+    Verdict.DEAD: "Never fires.",
+    Verdict.UNDECIDED: "Fired too seldom, or no probability is decisive.",
+}
+
+
+def meaning(verdict: Verdict | str) -> str:
+    """What a verdict says of a latent, in one sentence; `Verdict` has the definitions in full."""
+    return _MEANINGS[Verdict(verdict)]

@@ -32,7 +32,9 @@ class Report:
     """The content, top to bottom."""
 
     def __post_init__(self) -> None:
-        browsers = sum(figure.kind == "latent_browser" for figure in figures_of(self.sections))
+        browsers = sum(
+            figure.kind in ("latent_browser", "diagnoses") for figure in figures_of(self.sections)
+        )
         if browsers > 1:
             raise ConfigError(
                 f"a report holds one browser of latents, because a link names only the SAE and "

@@ -2,6 +2,7 @@
 
 // The browser of latents. Text of the corpus is only ever set as textContent or as an attribute.
 (() => {
+  const { make, unpack, signs, percent, number, cosine } = globalThis.assay;
   const corpusData = document.getElementById("corpus-data");
   if (!corpusData) return;
 
@@ -9,7 +10,6 @@
   const LEFT_OUT = -127; // a token whose activation was not read
   const FULL = 126; // the latent's greatest activation
   const ROW = 44; // pixels; the style sheet says the same
-  const ARRAYS = { int8: Int8Array, uint16: Uint16Array, uint32: Uint32Array };
 
   const at = (id) => document.getElementById(id);
   const panel = at("browser");
@@ -26,24 +26,6 @@
   const loaded = new Map();
   let corpus = null;
 
-  function make(tag, properties = {}, ...children) {
-    const node = document.createElement(tag);
-    for (const [name, value] of Object.entries(properties)) {
-      if (name === "class") node.className = value;
-      else node.setAttribute(name, value);
-    }
-    node.append(...children); // strings become text nodes, never markup
-    return node;
-  }
-
-  async function unpack(packed) {
-    const text = atob(packed.zlib_base64);
-    const bytes = new Uint8Array(text.length);
-    for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-    return new ARRAYS[packed.dtype](await new Response(stream).arrayBuffer());
-  }
-
   async function loadCorpus() {
     const data = JSON.parse(corpusData.textContent);
     const lower = data.pieces.map((piece) => piece.toLowerCase());
@@ -58,31 +40,6 @@
       loaded.set(index, { ...data, contexts, window: window_, values: activations });
     }
     return loaded.get(index);
-  }
-
-  // ---- words -----------------------------------------------------------------------------
-
-  // Line ends, tabs and characters that would turn the text around are shown by a sign.
-  function signs(text) {
-    return text
-      .replace(/\r\n|[\n\r\u2028\u2029]/g, "↵")
-      .replace(/\t/g, "→")
-      .replace(/[\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, (c) => `‹${c.charCodeAt(0).toString(16).padStart(4, "0").toUpperCase()}›`);
-  }
-
-  function percent(share) {
-    if (!(share > 0)) return "never";
-    const value = share * 100;
-    return `${value >= 9.95 ? value.toFixed(0) : Number(value.toPrecision(2))}%`;
-  }
-
-  function number(value, digits = 3) {
-    if (value === null || value === undefined) return "—";
-    return String(Number(value.toPrecision(digits))).replace("-", "−");
-  }
-
-  function cosine(value) {
-    return value === null ? "—" : value.toFixed(2).replace("-", "−");
   }
 
   function topPiece(sae, latent) {

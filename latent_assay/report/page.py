@@ -17,10 +17,20 @@ from markupsafe import Markup
 
 from latent_assay.report.claim import ClaimGroup, ClaimOverview, Figure, figures_of
 from latent_assay.report.claim_views import group_view, overview_view
+from latent_assay.report.diagnosis import DiagnosisExplorer, VerdictOverview
+from latent_assay.report.diagnosis import views as diagnosis_views
 from latent_assay.report.strict_json import plain
 from latent_assay.report.views import Drawing, View, heading, trained_names, view_of
 
-Section = Figure | ClaimGroup | ClaimOverview
+Section = Figure | ClaimGroup | ClaimOverview | VerdictOverview | DiagnosisExplorer
+
+# which scripts a page needs, in the order in which they run; the first before the page is drawn
+_ALWAYS = ("theme", "page")
+_SCRIPTS = {
+    "latent_browser": ("dom", "latents"),
+    "diagnoses": ("dom", *(f"diagnosis/{name}" for name in ("data", "charts", "family", "latent", "explorer"))),
+}
+_STYLES = ("report.css", "diagnosis/diagnosis.css")
 
 
 def render(
@@ -47,11 +57,9 @@ def render(
     ]
     kinds = {figure.kind for figure in figures_of(sections)}
     files = resources.files("latent_assay.report")
-    css = files.joinpath("report.css").read_text(encoding="utf-8")
-    scripts = {
-        name: files.joinpath(f"{name}.js").read_text(encoding="utf-8")
-        for name in ("theme", "page", "latents")
-    }
+    css = "".join(files.joinpath(name).read_text(encoding="utf-8") for name in _STYLES)
+    names = dict.fromkeys([*_ALWAYS, *(n for kind in _SCRIPTS if kind in kinds for n in _SCRIPTS[kind])])
+    scripts = {name: files.joinpath(f"{name}.js").read_text(encoding="utf-8") for name in names}
     allowed = " ".join(f"'{_hash(script)}'" for script in scripts.values())
     policy = (
         f"default-src 'none'; style-src '{_hash(css)}'; script-src {allowed}; img-src data:; "
@@ -73,7 +81,6 @@ def render(
         sections=views,
         has_maps="cosine_maps" in kinds,
         has_claims=bool(groups),
-        has_browser="latent_browser" in kinds,
         policy=policy,
         # the package's own files, so nothing to escape
         css=Markup(css),
@@ -89,6 +96,10 @@ def _view(
         return heading(section) | overview_view(section)
     if isinstance(section, ClaimGroup):
         return heading(section) | group_view(section, prefix, data, anchors)
+    if isinstance(section, VerdictOverview):
+        return heading(section) | diagnosis_views.overview_view(section, data)
+    if isinstance(section, DiagnosisExplorer):
+        return heading(section) | diagnosis_views.explorer_view(section, data)
     return view_of(section, drawing, prefix, data)
 
 
