@@ -469,8 +469,8 @@ def diagnose(
     """Tell what each latent of SAE is made of, how surely, and what to change.
 
     SAE is what `assay show` takes. Without activations the weights alone are judged, which shows
-    less. With --out, everything is written there for reading by other programs; --json lists every
-    latent.
+    less. With --out, everything is written there, with a page for reading, diagnosis.html; --json
+    lists every latent.
     """
     from latent_assay.runs.diagnosing import diagnose_files
 
@@ -490,7 +490,7 @@ def diagnose(
     for each in found.advice[:3]:
         click.echo(f"{each.code} ({each.latents:,} latents): {each.text}")
     if out is not None:
-        click.echo(f"diagnosis: {out}")
+        click.echo(f"diagnosis: {out / 'diagnosis.html'}")
 
 
 @main.command(

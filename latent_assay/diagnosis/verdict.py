@@ -73,10 +73,10 @@ and hedges both make several peaks."""
 
 _MEANINGS: dict[Verdict, str] = {
     Verdict.CLEAN: "Stands for one feature: fires where that does, and carries nothing else.",
-    Verdict.ABSORBED: "A parent with holes: silent, or too weak, in samples in which its feature is "
-    "there, because another latent carries it instead.",
-    Verdict.ABSORBING: "A child that carries its parent: its decoder row also holds the feature of "
-    "another latent, which falls silent when it fires.",
+    Verdict.ABSORBED: "A parent with holes: silent, or too weak, in samples in which its feature "
+    "is there, because another latent carries it instead.",
+    Verdict.ABSORBING: "A child that carries its parent: its decoder row also holds the feature "
+    "of another latent, which falls silent when it fires.",
     Verdict.HEDGED: "Carries parts of correlated features that no latent stands for; the part is "
     "wrong in every sample.",
     Verdict.SPLIT: "Shares one feature with other latents, each firing in its own part of the "

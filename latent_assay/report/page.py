@@ -28,7 +28,10 @@ Section = Figure | ClaimGroup | ClaimOverview | VerdictOverview | DiagnosisExplo
 _ALWAYS = ("theme", "page")
 _SCRIPTS = {
     "latent_browser": ("dom", "latents"),
-    "diagnoses": ("dom", *(f"diagnosis/{name}" for name in ("data", "charts", "family", "latent", "explorer"))),
+    "diagnoses": (
+        "dom",
+        *(f"diagnosis/{name}" for name in ("data", "charts", "family", "latent", "explorer")),
+    ),
 }
 _STYLES = ("report.css", "diagnosis/diagnosis.css")
 
@@ -58,7 +61,9 @@ def render(
     kinds = {figure.kind for figure in figures_of(sections)}
     files = resources.files("latent_assay.report")
     css = "".join(files.joinpath(name).read_text(encoding="utf-8") for name in _STYLES)
-    names = dict.fromkeys([*_ALWAYS, *(n for kind in _SCRIPTS if kind in kinds for n in _SCRIPTS[kind])])
+    names = dict.fromkeys(
+        [*_ALWAYS, *(n for kind in _SCRIPTS if kind in kinds for n in _SCRIPTS[kind])]
+    )
     scripts = {name: files.joinpath(f"{name}.js").read_text(encoding="utf-8") for name in names}
     allowed = " ".join(f"'{_hash(script)}'" for script in scripts.values())
     policy = (
@@ -97,7 +102,7 @@ def _view(
     if isinstance(section, ClaimGroup):
         return heading(section) | group_view(section, prefix, data, anchors)
     if isinstance(section, VerdictOverview):
-        return heading(section) | diagnosis_views.overview_view(section, data)
+        return heading(section) | diagnosis_views.overview_view(section)
     if isinstance(section, DiagnosisExplorer):
         return heading(section) | diagnosis_views.explorer_view(section, data)
     return view_of(section, drawing, prefix, data)

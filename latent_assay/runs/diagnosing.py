@@ -1,6 +1,7 @@
-"""From files of an SAE to a diagnosis."""
+"""From files of an SAE to a diagnosis and its page."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,16 @@ from torch import Tensor
 from latent_assay import __version__
 from latent_assay.activations import ActivationStore
 from latent_assay.diagnosis import Diagnosis, diagnose
+from latent_assay.diagnosis.calibration import truth
+from latent_assay.diagnosis.pages import DiagnosedSAE, diagnosis_report, excerpts, write_page
 from latent_assay.errors import ConfigError, DataError, did_you_mean
 from latent_assay.runs.inputs import read_saes, store_for
 from latent_assay.runs.stored_outcome import read_numbers
 from latent_assay.worlds import World, presets
 
 _ROWS_AT_ONCE = 4_096
+TRUTH_SAMPLES = 30_000
+"""Samples that tell what a latent truly is."""
 
 
 def diagnose_files(
@@ -45,7 +50,8 @@ def diagnose_files(
     - `member`: which member of an ensemble; None if there is only one.
     - `extension`: a folder of an extension whose control this SAE became, for what its latents
       handed over.
-    - `folder`: where `diagnosis.json` and `diagnosis.safetensors` go; None to write nothing.
+    - `folder`: where `diagnosis.html`, `diagnosis.json` and `diagnosis.safetensors` go; None to
+      write nothing. What is harvested goes beside it, to `FOLDER-activations`.
     - `progress`: whether to show progress.
 
     **Raises:** `ConfigError` if more than one source of activations is given or the preset is
@@ -67,12 +73,12 @@ def diagnose_files(
         text=text,
         hook_point=hook_point,
         tokens=samples,
-        folder=folder or Path("diagnosis"),
+        folder=Path("diagnosis") if folder is None else _beside(folder),
         progress=progress,
     )
-    batches: _Rows | _Samples | None = None
-    if world is not None:
-        made = _world(world)
+    batches: Rows | _Samples | None = None
+    made = None if world is None else _world(world)
+    if made is not None:
         if made.d_in != named.sae.d_in:
             raise DataError(
                 f"the SAE reads d_in {named.sae.d_in}, but the world `{world}` has d_in "
@@ -81,7 +87,8 @@ def diagnose_files(
         batches = _Samples(made, samples)
         provenance["activations"] = f"world {world}"
     elif store is not None:
-        batches = _Rows(store, samples)
+        store = store.part(0, min(samples, store.n_rows))
+        batches = Rows(store)
         provenance["activations"] = str(activations or f"{model}: {text}")
     handed_over = None
     if extension is not None:
@@ -92,7 +99,25 @@ def diagnose_files(
     )
     if folder is not None:
         found.write(folder)
+        places = None
+        if store is not None and store.manifest:
+            places = excerpts(found, named.sae, store, member=member)
+        known = None
+        if made is not None:
+            sample = made.sample(TRUTH_SAMPLES, torch.Generator().manual_seed(1))
+            known = truth(named.sae.take(member or 0), made, sample)
+        page = diagnosis_report(
+            [DiagnosedSAE(name=named.name, diagnosis=found, excerpts=places, truth=known)],
+            title=f"Diagnosis of {named.name}",
+            created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        )
+        write_page(page, folder)
     return found
+
+
+def _beside(folder: Path) -> Path:
+    """Where a harvest goes: the diagnosis replaces its own folder as a whole."""
+    return folder.with_name(f"{folder.name}-activations")
 
 
 def _world(name: str) -> World:
@@ -105,15 +130,19 @@ def _world(name: str) -> World:
     return makers[name]()
 
 
-class _Rows:
-    """The first rows of a store, batch by batch, as often as they are asked for."""
+class Rows:
+    """The rows of a store, batch by batch, as often as they are asked for.
 
-    def __init__(self, store: ActivationStore, most: int):
-        self.store, self.most = store, min(most, store.n_rows)
+    **Arguments:**
+    - `store`: the activations.
+    """
+
+    def __init__(self, store: ActivationStore):
+        self.store = store
 
     def __iter__(self) -> Iterator[Tensor]:
-        for start in range(0, self.most, _ROWS_AT_ONCE):
-            yield self.store.rows(start, min(start + _ROWS_AT_ONCE, self.most)).float()
+        for start in range(0, self.store.n_rows, _ROWS_AT_ONCE):
+            yield self.store.rows(start, min(start + _ROWS_AT_ONCE, self.store.n_rows)).float()
 
 
 class _Samples:

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from latent_assay import formats
 from latent_assay.history import History
 from latent_assay.measurement import measure
-from latent_assay.metrics import METRICS
+from latent_assay.metrics import METRICS, cosine_map
 from latent_assay.report import (
     Histogram,
     LatentBrowser,
@@ -24,12 +24,13 @@ from latent_assay.report import (
 from latent_assay.runs.beside_baselines import LABELS, Trained, comparison
 from latent_assay.runs.config import RunConfig
 from latent_assay.runs.data import Data
+from latent_assay.runs.diagnosis_pages import Patient, diagnose_run
 from latent_assay.runs.extension_pages import extension_sections, write_case_studies
 from latent_assay.runs.folder import sae_folder, stored_config, training_folder
 from latent_assay.runs.matched import Measured, matched_fvu
 from latent_assay.runs.sources import Prepared, prepare
 from latent_assay.runs.sweeps import sweeps
-from latent_assay.runs.world_sections import world_sections
+from latent_assay.runs.world_sections import most_typical, world_sections
 
 ALL_SHOWN = 6
 """Up to so many SAEs, each of them is shown in every section."""
@@ -37,7 +38,7 @@ _BROWSED = 4
 
 
 def write_report(folder: str | Path, *, progress: bool = True) -> Path:
-    """Measure the SAEs of a run beside baselines, and write `report.html` and `report.json`.
+    """Measure and diagnose the SAEs of a run; write `report.html`, its JSON, and `diagnosis.html`.
 
     Needs the folder only, not the model that the activations came from.
 
@@ -48,7 +49,7 @@ def write_report(folder: str | Path, *, progress: bool = True) -> Path:
     folder = Path(folder)
     config = stored_config(folder)
     prepared = prepare(config, folder, harvest=False, progress=progress)
-    bar = tqdm(total=3 * len(config.saes) + 1, desc="measuring", unit="part", disable=not progress)
+    bar = tqdm(total=4 * len(config.saes) + 1, desc="measuring", unit="part", disable=not progress)
     trained = []
     histories = training_histories(config, folder)
     for plan in config.saes:
@@ -63,7 +64,7 @@ def write_report(folder: str | Path, *, progress: bool = True) -> Path:
             )
         )
         bar.update()
-    sections = _sae_sections(trained, config, prepared, bar) if trained else []
+    sections = _sae_sections(trained, config, prepared, folder, bar) if trained else []
     sections += extension_sections(config, folder)
     write_case_studies(config, folder, prepared)
     bar.update(bar.total - bar.n)
@@ -89,9 +90,9 @@ def chosen(trained: Sequence[Trained], config: RunConfig) -> list[Trained]:
 
 
 def _sae_sections(
-    trained: Sequence[Trained], config: RunConfig, prepared: Prepared, bar: Any
+    trained: Sequence[Trained], config: RunConfig, prepared: Prepared, folder: Path, bar: Any
 ) -> list[Any]:
-    """What the SAEs do, beside baselines."""
+    """What the SAEs do, beside baselines, and what their latents are made of."""
     shown = chosen(trained, config)
     names = {each.name for each in shown}
     # few enough for all curves in one figure
@@ -148,9 +149,21 @@ def _sae_sections(
             {each.name: each.measurement.density.flatten().numpy() for each in followed}
         )
     )
-    if prepared.first.text is not None and shown:
-        sections.append(_browser(shown, prepared, bar))
+    if shown:
+        patients = [_patient(each, prepared) for each in shown]
+        verdicts, labels = diagnose_run(folder, patients, title=config.title, advance=bar.update)
+        sections.append(verdicts)
+        if prepared.first.text is not None:
+            sections.append(_browser(shown, prepared, bar, labels))
     return sections
+
+
+def _patient(trained: Trained, prepared: Prepared) -> Patient:
+    """An SAE to diagnose: in a world the member that is shown elsewhere, else the first."""
+    data, sae, member = prepared.at(trained.plan.hook_point), trained.sae, 0
+    if data.features is not None and sae.members > 1:
+        member = most_typical(cosine_map(sae.W_dec, data.features.to(sae.W_dec)))
+    return Patient(name=trained.name, sae=sae, member=member, data=data)
 
 
 def training_histories(config: RunConfig, folder: Path) -> dict[str, History]:
@@ -171,14 +184,17 @@ _LOGGED = {
 }
 
 
-def _browser(shown: Sequence[Trained], prepared: Prepared, bar: Any) -> LatentBrowser:
+def _browser(
+    shown: Sequence[Trained], prepared: Prepared, bar: Any, labels: dict[str, list[str]]
+) -> LatentBrowser:
     """Contexts of every latent of some SAEs, over the first part of the text."""
     stores = {}
     for each in shown:
         store = prepared.at(each.plan.hook_point).text
         assert store is not None
         stores[each.name] = store
-    return browser_of(stores, {each.name: each.sae for each in shown}, advance=bar.update)
+    saes = {each.name: each.sae for each in shown}
+    return browser_of(stores, saes, labels=labels, advance=bar.update)
 
 
 def _provenance(config: RunConfig, data: Data, folder: Path) -> dict[str, Any]:

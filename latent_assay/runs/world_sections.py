@@ -26,7 +26,7 @@ def world_sections(trained: Sequence[Trained], mapped: Sequence[Trained], data: 
     assert features is not None
     maps = []
     for each in mapped:
-        member = _most_typical(cosine_map(each.sae.W_dec, features.to(each.sae.W_dec)))
+        member = most_typical(cosine_map(each.sae.W_dec, features.to(each.sae.W_dec)))
         kept = each.sae.take(member)
         encoder = encoder_cosine_map(kept.W_enc[0], features.to(kept.W_enc))
         maps.append(
@@ -56,7 +56,7 @@ def world_sections(trained: Sequence[Trained], mapped: Sequence[Trained], data: 
     return sections
 
 
-def _most_typical(maps: Tensor) -> int:
+def most_typical(maps: Tensor) -> int:
     """The member whose arranged map is nearest to all others."""
     arranged = np.stack(
         [CosineMap(name="", decoder=each).arranged().decoder for each in maps.detach().numpy()]

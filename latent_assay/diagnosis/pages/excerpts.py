@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float, Int, Int8
 from numpy import ndarray
 
-
 from latent_assay.activations import ActivationStore
 from latent_assay.diagnosis.diagnosis import Diagnosis
 from latent_assay.diagnosis.evidence import Role
@@ -168,8 +167,8 @@ def _examples(
         crowded = (near & chosen).any(axis=1)
         full = chosen.sum(axis=1) >= config.examples
         chosen[:, slot] = (row[:, slot] >= 0) & ~crowded & ~full
-    latent, slot = np.nonzero(chosen)
-    return latent, row[latent, slot].astype(np.int64)
+    latent, kept = np.nonzero(chosen)
+    return latent, row[latent, kept].astype(np.int64)
 
 
 def _holes(
@@ -180,8 +179,8 @@ def _holes(
     drawings, relatives = diagnosis.evidence.drawings, diagnosis.evidence.relatives
     near, hole = drawings["near.latent"], drawings["near.hole_row"]
     child, slot = np.nonzero(hole >= 0)
-    width = np.int64(diagnosis.width)
-    key = near[child, slot] * width + child
+    width: int = diagnosis.width
+    key: ndarray = near[child, slot] * width + child
     rows = hole[child, slot].astype(np.int64)
     order = np.argsort(key, kind="stable")
     key, rows = key[order], rows[order]

@@ -63,7 +63,7 @@ def _likeliest(one: DiagnosedSAE, verdict: Verdict) -> list[int]:
     clearer = np.nan_to_num(columns.get(_STRENGTH[verdict], np.zeros(found.width)))
     fires = columns.get("firings", np.full(found.width, np.inf)) >= _FEWEST
     latents = np.flatnonzero(found.found(verdict) & fires)
-    headline = np.array([found.verdict(i) == verdict for i in latents], dtype=np.bool_)
+    headline = np.array([found.verdict(int(i)) == verdict for i in latents], dtype=np.bool_)
     sure = np.round(found.probability(verdict)[latents], 2)
     order = np.lexsort((-clearer[latents], -sure, ~headline))
     return [int(i) for i in latents[order]]

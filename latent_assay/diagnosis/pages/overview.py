@@ -101,7 +101,11 @@ def _against_truth(one: DiagnosedSAE) -> str:
             column = FAILURES.index(verdict)
             true = bool(one.truth.clear[latent, column])
             near = bool(one.truth.grey[latent, column])
-        right, grey, wrong = right + true, grey + (near and not true), wrong + (not true and not near)
+        right, grey, wrong = (
+            right + true,
+            grey + (near and not true),
+            wrong + (not true and not near),
+        )
     decided = int(np.sum(one.diagnosis.chosen != VERDICTS.index(Verdict.UNDECIDED)))
     return (
         f"The features are known here: of {decided:,} verdicts {right:,} are true, {grey:,} lie in "

@@ -163,6 +163,12 @@
     at("families").hidden = !at("family-list").hasChildNodes();
   }
 
+  // Latents of one verdict are listed by its probability, all of them by their index.
+  function sortFor(name) {
+    if (name && sort.value === "index") sort.value = "sure";
+    else if (!name && sort.value === "sure") sort.value = "index";
+  }
+
   // ---- moving about -------------------------------------------------------------------------
 
   function show(latent, { stay = false } = {}) {
@@ -200,9 +206,10 @@
 
   // A new order is shown from its top; a search also opens what it found first.
   function refresh(event) {
+    if (event.target === verdict) sortFor(verdict.value);
     arrange();
     list.scrollTop = 0;
-    const searched = event && event.target === query && query.value.trim();
+    const searched = event.target === query && query.value.trim();
     const gone = !state.order.includes(state.latent);
     show((searched || gone) && state.order.length ? state.order[0] : state.latent, { stay: true });
   }
@@ -220,6 +227,7 @@
       return "latent";
     }
     verdict.value = name;
+    sortFor(name);
     query.value = "";
     arrange();
     list.scrollTop = 0;

@@ -28,7 +28,9 @@
       const share = `${Math.round(100 * edge.share)}%`;
       curve.append(draw("title", {}, `#${b.latent} ${edge.absorbs ? "absorbs" : "is perhaps a child of"} #${a.latent}: ${share} of its firings are holes`));
       chart.append(curve);
-      labels.push(draw("text", { class: "quiet", x: x2 - 7, y: y2 - 4, "text-anchor": "end" }, share));
+      // where several lines meet in one box their numbers stand at the other ends
+      const outward = edges.filter((other) => other.to === edge.to).length > 1;
+      labels.push(draw("text", outward ? { class: "quiet", x: x1 + 7, y: y1 - 4 } : { class: "quiet", x: x2 - 7, y: y2 - 4, "text-anchor": "end" }, share));
     }
     for (const node of nodes) {
       const verdict = sae.verdict(node.latent);

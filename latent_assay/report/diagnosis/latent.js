@@ -26,6 +26,9 @@
     return list;
   }
 
+  // Names of the package stand between backticks.
+  const coded = (text) => text.split("`").map((part, i) => (i % 2 ? make("code", {}, part) : part));
+
   function block(title, remark, ...content) {
     return make("div", { class: "block" }, make("h4", {}, title), ...(remark ? [make("p", {}, remark)] : []), ...content);
   }
@@ -101,10 +104,10 @@
     ];
     const more = sae.besides(latent).map((each) => `${label(each)} ${Math.round(100 * sae.probability(latent, each))}%`);
     if (more.length) parts.push(make("p", { class: "lead" }, `Besides: ${more.join(", ")}.`));
-    if (shared.advice[verdict]) parts.push(make("p", { class: "remedy" }, make("b", {}, "What to change. "), shared.advice[verdict]));
+    if (shared.advice[verdict]) parts.push(make("p", { class: "remedy" }, make("b", {}, "What to change. "), ...coded(shared.advice[verdict])));
     parts.push(facts(sae, latent));
     const sides = make("div", { class: "sides" }, make("div", {}, make("h4", {}, "Probability of each verdict"), odds(sae, latent)));
-    if (sae.arrays.histogram && sae.arrays.firings[latent] > 0) sides.append(make("div", {}, make("h4", {}, "How strongly it fires, and in how many groups"), peaks(sae, latent)));
+    if (sae.arrays.histogram && sae.arrays.firings[latent] > 0) sides.append(make("div", {}, make("h4", {}, "How strongly it fires"), peaks(sae, latent)));
     parts.push(sides);
     const family = around(sae, latent);
     if (family) parts.push(block("Parents and children", "Parents stand left, children right. A thick line is absorption; the number is the share of the child’s firings in which the parent should have fired and did not.", family));

@@ -11,9 +11,12 @@ from latent_assay.report.strict_json import script_json
 View = dict[str, Any]
 
 
-def overview_view(section: VerdictOverview, data: View) -> View:
+def overview_view(section: VerdictOverview) -> View:
     """A card for each SAE."""
-    return {"page": section.page, "cards": [_card(sae, i, section) for i, sae in enumerate(section.saes)]}
+    return {
+        "page": section.page,
+        "cards": [_card(sae, i, section) for i, sae in enumerate(section.saes)],
+    }
 
 
 def _card(sae: SAEVerdicts, index: int, section: VerdictOverview) -> View:
@@ -50,7 +53,7 @@ def _card(sae: SAEVerdicts, index: int, section: VerdictOverview) -> View:
         ],
         "absent": [line.label for line in sae.lines if not line.count and not line.beside],
         "advice": [
-            {"text": each.text, "count": each.count, "share": share(each.share)}
+            {"text": _parts(each.text), "count": each.count, "share": share(each.share)}
             for each in sae.advice
         ],
         "named": [
@@ -72,10 +75,24 @@ def _card(sae: SAEVerdicts, index: int, section: VerdictOverview) -> View:
 
 
 def _piece(piece: Piece) -> View:
+    # the space before a word stays outside the shading, so that it may end a line
+    text = piece.text.lstrip() or piece.text
     # a style attribute would need leave from the page's policy; a class does not
     level = max(piece.level, piece.other)
     kind = "" if level <= 0 else ("own" if piece.level >= piece.other else "other")
-    return {"text": piece.text, "kind": kind, "step": round(4 * min(1.0, level)), "peak": piece.peak}
+    return {
+        "gap": piece.text[: len(piece.text) - len(text)],
+        "text": text,
+        "kind": kind,
+        "step": round(4 * min(1.0, level)),
+        "peak": piece.peak,
+    }
+
+
+def _parts(text: str) -> list[View]:
+    """Text with names of the package, which stand between backticks, apart."""
+    pieces = text.split("`")
+    return [{"text": each, "code": i % 2 == 1} for i, each in enumerate(pieces) if each]
 
 
 def explorer_view(section: DiagnosisExplorer, data: View) -> View:
