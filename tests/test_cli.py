@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from latent_assay import checkpoint, load
+from latent_assay.diagnosis import VERDICTS, Diagnosis
 
 WORLD = """
 title = "Small world"
@@ -82,7 +83,7 @@ def test_train_leaves_what_it_says(world_run):
     report = json.loads((run / "report.json").read_text())
     kinds = [section["kind"] for section in report["sections"]]
     assert kinds[0] == "cosine_maps"
-    assert {"metrics_table", "training_curves", "histogram"} <= set(kinds)
+    assert {"metrics_table", "training_curves", "histogram", "verdicts"} <= set(kinds)
     (table,) = [s for s in report["sections"] if s["title"].startswith("What they do")]
     names = {row["name"]: row["kind"] for row in table["rows"]}
     assert names["plain"] == names["TopK"] == "trained"
@@ -94,6 +95,14 @@ def test_train_leaves_what_it_says(world_run):
     assert by_name["plain"]["fvu/v1"]["n"] == 2
     assert load(run / "saes" / "plain").members == 2
     assert (run / "report.html").read_text().startswith("<!doctype html>")
+    (verdicts,) = [s for s in report["sections"] if s["kind"] == "verdicts"]
+    assert verdicts["page"] == "diagnosis.html"
+    assert [sae["name"] for sae in verdicts["saes"]] == ["plain", "TopK"]
+    for sae in verdicts["saes"]:
+        assert sum(line["count"] for line in sae["lines"]) == 4
+        assert "The features are known here" in sae["truth"]
+    assert (run / "diagnosis.html").read_text().startswith("<!doctype html>")
+    assert Diagnosis.read(run / "diagnosis" / "plain").evidence.n_samples == 40_000
 
 
 def test_the_same_command_again_reports_only(world_run):
@@ -185,6 +194,13 @@ def test_a_language_model_from_text_to_report(tmp_path):
     report = json.loads((run / "report.json").read_text())
     (browser,) = [s for s in report["sections"] if s["kind"] == "latent_browser"]
     assert len(browser["saes"][0]["density"]) == 128
+    labels = set(browser["saes"][0]["labels"])
+    assert labels <= {verdict.value.replace("_", " ") for verdict in VERDICTS}
+    (verdicts,) = [s for s in report["sections"] if s["kind"] == "verdicts"]
+    assert sum(line["count"] for line in verdicts["saes"][0]["lines"]) == 128
+    page = (run / "diagnosis.html").read_text()
+    assert '"example.position":{' in page
+    assert "<b>angry" not in page
     assert " cat" in browser["corpus"]["pieces"] or "cat" in browser["corpus"]["pieces"]
     request = report["provenance"]["activations"]["request"]
     assert request["model"]["name"].endswith("all-MiniLM-L6-v2")

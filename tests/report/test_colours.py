@@ -7,11 +7,12 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from latent_assay.diagnosis import VERDICTS
 from latent_assay.plots.style import STRONG, css_variables
 
 
-def colours() -> dict[str, tuple[str, str]]:
-    css = resources.files("latent_assay.report").joinpath("report.css").read_text()
+def colours(sheet: str = "report.css") -> dict[str, tuple[str, str]]:
+    css = resources.files("latent_assay.report").joinpath(sheet).read_text()
     pattern = r"(--[\w-]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\)"
     return {name: (light, dark) for name, light, dark in re.findall(pattern, css)}
 
@@ -49,6 +50,16 @@ def test_contrast(theme):
             ]
             text = "--on-strong" if strength >= STRONG else "--on-faint"
             assert contrast(palette[text], ground) >= 4.5, (hue, strength)
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_every_verdict_has_a_colour_that_stands_out(theme):
+    paper = rgb(colours()["--paper"][theme])
+    verdicts = colours("diagnosis/diagnosis.css")
+    assert {f"--verdict-{verdict}" for verdict in VERDICTS} == set(verdicts)
+    assert len({pair[theme] for pair in verdicts.values()}) == len(VERDICTS)
+    for name, pair in verdicts.items():
+        assert contrast(rgb(pair[theme]), paper) >= 3, name
 
 
 def test_figures_and_page_agree_on_colours():

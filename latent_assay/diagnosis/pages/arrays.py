@@ -14,7 +14,8 @@ from latent_assay.report.diagnosis.explorer import SURE
 
 MEASURES = ("cosine", "gain", "gained", "given", "overlap", "carried", "holes")
 """Which numbers of a pair of latents are shown, in this order."""
-_NEAR = 8
+_NEAR = 12
+"""Candidates that a page keeps of each latent; it shows those that matter most."""
 _PER_ROLE = 8
 """Relatives of one role that a page shows; the count of all is not needed to judge one."""
 

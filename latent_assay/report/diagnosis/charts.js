@@ -82,7 +82,7 @@
     const x = (value) => `${(100 * (Math.min(high, Math.max(low, value)) - low)) / (high - low)}%`;
     const roles = new Map();
     for (const each of sae.relatives(latent)) if (!roles.has(each.other)) roles.set(each.other, each.role);
-    const rows = sae.near(latent).map((pair) => {
+    const rows = sae.pairs(latent).map((pair) => {
       const chart = draw("svg", { role: "img", "aria-label": `decoder cosine ${cosine(pair.cosine)}; this encoder sees ${cosine(pair.gain)} of it; its encoder sees ${cosine(pair.gained)} of this one` });
       const ends = [pair.cosine, pair.gain, pair.gained];
       chart.append(
@@ -99,8 +99,8 @@
       mark("cosine", pair.cosine);
       const role = roles.get(pair.other);
       const name = make("a", { href: link(sae, pair.other), title: sae.called(pair.other) }, sae.called(pair.other));
-      const who = make("span", { class: "who" }, name);
-      return make("li", {}, role ? make("span", {}, name, make("span", { class: "role" }, ` ${role}`)) : who, chart, make("span", { class: "number" }, cosine(pair.cosine)));
+      const who = make("span", { class: "who" }, name, ...(role ? [make("span", { class: "role" }, ` ${role}`)] : []));
+      return make("li", {}, who, chart, make("span", { class: "number" }, cosine(pair.cosine)));
     });
     const key = (kind, text) => {
       const icon = draw("svg", { viewBox: "-6 -6 12 12", "aria-hidden": "true" });

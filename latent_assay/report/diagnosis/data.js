@@ -112,8 +112,24 @@ globalThis.assay.diagnosis = (() => {
       return found;
     }
 
-    // the child is absorbing and the parent absorbed, not merely related
-    absorbs(parent, child) { return this.has(parent, "absorbed") && this.has(child, "absorbing"); }
+    // Those that matter most, with the measures of the pair: parents and children, whose numbers
+    // may be kept on the other's side, then the nearest.
+    pairs(latent, most = 8) {
+      const near = this.near(latent);
+      const kin = ["child", "parent"].flatMap((role) => this.relatives(latent, role).slice(0, 3)).map((each) => each.other);
+      const found = [...new Set(kin)].map((other) => {
+        const mine = near.find((pair) => pair.other === other);
+        if (mine) return mine;
+        const theirs = this.near(other).find((pair) => pair.other === latent);
+        return theirs && { other, cosine: theirs.cosine, gain: theirs.gained, gained: theirs.gain };
+      });
+      const shown = found.filter(Boolean);
+      for (const pair of near) if (shown.length < most && !shown.includes(pair)) shown.push(pair);
+      return shown;
+    }
+
+    // the child is absorbing and the parent absorbed, and it is in this child's firings that it is
+    absorbs(parent, child, share) { return share >= 0.1 && this.has(parent, "absorbed") && this.has(child, "absorbing"); }
 
     // places where a parent should have fired but its child did
     holes(latent) {

@@ -64,11 +64,11 @@
       const holes = sae.relatives(each.other, "child").find((other) => other.other === latent);
       const near = sae.near(latent).find((pair) => pair.other === each.other);
       const share = holes ? holes.share : near && near.holes >= 0 ? near.holes : 0;
-      edges.push({ from: nodes.length - 1, to: 0, share, absorbs: sae.absorbs(each.other, latent) });
+      edges.push({ from: nodes.length - 1, to: 0, share, absorbs: sae.absorbs(each.other, latent, share) });
     });
     children.forEach((each, i) => {
       nodes.push({ latent: each.other, column: shift + 1, row: place(i, children.length) });
-      edges.push({ from: 0, to: nodes.length - 1, share: each.share, absorbs: sae.absorbs(latent, each.other) });
+      edges.push({ from: 0, to: nodes.length - 1, share: each.share, absorbs: sae.absorbs(latent, each.other, each.share) });
     });
     return graph(sae, nodes, edges, latent, `Parents and children of latent ${latent}`);
   }
@@ -79,7 +79,7 @@
     for (let latent = 0; latent < sae.width; latent++) {
       const children = sae.relatives(latent, "child");
       if (!children.length) continue;
-      const sum = children.reduce((total, each) => total + each.share * (sae.absorbs(latent, each.other) ? 10 : 1), 0);
+      const sum = children.reduce((total, each) => total + each.share * (sae.absorbs(latent, each.other, each.share) ? 10 : 1), 0);
       strength.set(latent, sum);
     }
     return [...strength.keys()].sort((a, b) => strength.get(b) - strength.get(a) || a - b);
@@ -98,7 +98,7 @@
       for (const each of children) taken.add(each.other);
       const placed = children.map((each) => {
         const child = grow(each.other, column + 1, index);
-        edges.push({ from: index, to: child, share: each.share, absorbs: sae.absorbs(latent, each.other) });
+        edges.push({ from: index, to: child, share: each.share, absorbs: sae.absorbs(latent, each.other, each.share) });
         return nodes[child].row;
       });
       nodes[index].row = placed.length ? (placed[0] + placed.at(-1)) / 2 : row++;

@@ -117,7 +117,7 @@
       const shown = examples(sae, latent);
       if (shown) parts.push(block("Contexts that activate it most", "", shown));
     }
-    if (sae.near(latent).length) parts.push(block("Encoder against decoder", "The nearest latents by decoder row. Where the decoder rows are alike but an encoder does not see the other, one of the two carries the other and keeps it silent.", asymmetry(sae, latent)));
+    if (sae.near(latent).length) parts.push(block("Encoder against decoder", "Parents, children and the nearest latents by decoder row. Where the decoder rows are alike but an encoder does not see the other, one of the two carries the other and keeps it silent.", asymmetry(sae, latent)));
     const others = relations(sae, latent);
     if (others) parts.push(block("Other relatives", "", others));
     parts.push(evidence(sae, latent));
