@@ -126,6 +126,9 @@ DRAWINGS: dict[str, str] = {
     "examples.row": "[latent, example] numbers of samples in which the latent fired, strongest "
     "first; -1 if there were fewer.",
     "examples.activation": "[latent, example] its activation there.",
+    "hedge.present_row": "[latent, example] numbers of samples in which the latent fires and the "
+    "hedged direction is there; -1 if there were fewer.",
+    "hedge.absent_row": "[latent, example] the same, where it is not there.",
     "hedge.latent": "[latent] the latent nearest to the hedged direction; -1 if none is near.",
 }
 """Every array for drawing and what it means. Activations are in units of x."""

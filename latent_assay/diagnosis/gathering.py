@@ -14,6 +14,7 @@ from latent_assay.diagnosis.evidence import Evidence, Tier
 from latent_assay.diagnosis.firing_columns import firing_columns, kinship_strength
 from latent_assay.diagnosis.firing_record import record
 from latent_assay.diagnosis.hedge_evidence import hedges, nearest_to
+from latent_assay.diagnosis.hedge_rows import hedge_rows
 from latent_assay.diagnosis.kinship import relatives
 from latent_assay.diagnosis.pair_evidence import pair_firings
 from latent_assay.diagnosis.peaks import peaks
@@ -92,7 +93,10 @@ def evidence(
         columns["handed_over"] = handed_over.detach().cpu()
     count, top = _histogram(seen.values)
     strongest = seen.kept.abs().topk(min(8, seen.kept.shape[1]), dim=-1).indices
+    with_hedged, without_hedged = hedge_rows(seen, hedge)
     drawings |= {
+        "hedge.present_row": with_hedged,
+        "hedge.absent_row": without_hedged,
         "near.given": firings.given,
         "near.overlap": firings.overlap,
         "near.carried": firings.carried,

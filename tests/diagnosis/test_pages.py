@@ -1,5 +1,7 @@
 """From a diagnosis to its page: the text behind it, what is named, what is counted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -142,6 +144,37 @@ def test_examples_of_a_latent_are_strong_and_apart(text, store):
         assert (np.diff(middle.astype(int)) <= 0).all()
         names = [text.corpus.pieces[text.corpus.ids[p]] for p in places]
         assert all(f"f{latent}" in name for name in names)
+
+
+def test_hedges_are_shown_with_and_without_what_they_carry(world):
+    """A latent of feature 2 that carries .3 of feature 3, which has no latent."""
+    kept = [0, 1, 2, 4, 5, 6, 7]
+    encoder, decoder = world.features[kept].clone(), world.features[kept].clone()
+    decoder[2] += 0.3 * world.features[3]
+    hedging = SAE(
+        encoder[None], decoder[None], sparsifier=JumpReLU(torch.full((1, len(kept)), 0.3))
+    ).eval()
+    sample = world.sample(N, torch.Generator().manual_seed(2))
+    found = diagnose(hedging, list(sample.x.split(1_000)))
+    drawings = found.evidence.drawings
+    present, absent = drawings["hedge.present_row"][2], drawings["hedge.absent_row"][2]
+    assert sample.firing[present, 2].all()
+    assert sample.firing[absent, 2].all()
+    assert sample.firing[present, 3].all()
+    assert not sample.firing[absent, 3].any()
+    # whatever the calibration thinks of it
+    probabilities = found.probabilities.copy()
+    probabilities[2, VERDICTS.index(Verdict.HEDGED)] = 1
+    sure = replace(found, probabilities=probabilities)
+    text = excerpts(sure, hedging, Told(sample.x, sample.firing))
+    mine = text.hedge_latent == 2
+    names = [text.corpus.pieces[text.corpus.ids[p]] for p in text.hedge_position[mine]]
+    assert ["f3" in name for name in names] == text.hedge_present[mine].tolist()
+    assert text.hedge_present[mine].tolist() == [True, True, False, False]
+    (one,) = overview([DiagnosedSAE(name="hedging", diagnosis=sure, excerpts=text)]).saes
+    named = next(each for each in one.named if each.latent == 2)
+    (peak,) = [piece for piece in named.context if piece.peak]
+    assert "f3" in peak.text
 
 
 def test_the_overview_names_the_absorbed_latent_with_a_place_to_check(found, text):

@@ -104,6 +104,7 @@ def made_excerpts(
     relatives = diagnosis.evidence.relatives
     child = relatives.role == int(Role.CHILD)
     hole = levels(int(child.sum()), 2)
+    hedger = np.flatnonzero(diagnosis.found(Verdict.HEDGED)).repeat(4)
     hole[:, 0, config.before] = 0
     return Excerpts(
         config=config,
@@ -117,6 +118,10 @@ def made_excerpts(
         hole_position=places(int(child.sum())),
         hole_asked=(0.5 + generator.random(int(child.sum()))).astype(np.float32),
         hole_level=hole,
+        hedge_latent=hedger,
+        hedge_present=np.tile([True, True, False, False], len(hedger) // 4),
+        hedge_position=places(len(hedger)),
+        hedge_level=levels(len(hedger)),
     )
 
 

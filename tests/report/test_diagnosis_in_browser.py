@@ -165,6 +165,18 @@ def test_page_of_an_absorbed_parent_shows_what_it_rests_on(visit, saes):
     assert found.complaints == []
 
 
+def test_a_hedge_is_shown_with_and_without_what_it_carries(visit):
+    page = visit(f"#sae=0&latent={FAMILY + 4}").ready()
+    assert "a direction that no latent stands for" in page.inner_text("#latent .lead >> nth=0")
+    places = page.locator("#latent .hedges li")
+    assert places.count() == 4
+    heads = page.locator("#latent .hedges .hole-head").all_inner_texts()
+    assert [text.startswith("It is there") for text in heads] == [True, False]
+    page.fill("#query", f"#{FAMILY}")
+    until(lambda: heading(page) == f"Latent {FAMILY}")
+    assert page.locator("#latent .hedges").count() == 0
+
+
 def test_links_lead_to_relatives_and_back(visit):
     page = visit(f"#sae=1&latent={FAMILY}").ready()
     page.click(f"#latent .family a[href$='latent={FAMILY + 1}']")

@@ -102,6 +102,10 @@ def _text(text: Excerpts, width: int) -> dict[str, ndarray]:
         "hole.position": text.hole_position.astype(np.int32),
         "hole.asked": np.clip(text.hole_asked, -100, 100).astype(np.float16),
         "hole.level": text.hole_level,
+        "hedge.latent": text.hedge_latent.astype(np.int32),
+        "hedge.present": text.hedge_present.astype(np.uint8),
+        "hedge.position": text.hedge_position.astype(np.int32),
+        "hedge.level": text.hedge_level,
     }
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Int8
+from jaxtyping import Bool, Float, Int, Int8
 from numpy import ndarray
 
 from latent_assay.activations import ActivationStore
@@ -77,6 +77,14 @@ class Excerpts:
     parent was there."""
     hole_level: Int8[ndarray, "hole 2 token"]
     """Activations of parent and child around it."""
+    hedge_latent: Int[ndarray, " hedge"]
+    """A latent that hedges, rising."""
+    hedge_present: Bool[ndarray, " hedge"]
+    """Whether what it hedges is there."""
+    hedge_position: Int[ndarray, " hedge"]
+    """Corpus position of a token on which it fires."""
+    hedge_level: Int8[ndarray, "hedge token"]
+    """Its activations around it."""
 
 
 @torch.no_grad()
@@ -114,17 +122,19 @@ def excerpts(
     corpus, place = _corpus(store)
     whose, rows = _examples(diagnosis, place, config)
     parent, child, hole_row = _holes(diagnosis, config)
+    hedger, present, hedge_row = _hedges(diagnosis)
     around = _Windows(corpus, place, config)
     wanted = np.concatenate(
         [
             around.keys(rows, whose, one.width),
             around.keys(hole_row, parent, one.width),
             around.keys(hole_row, child, one.width),
+            around.keys(hedge_row, hedger, one.width),
         ]
     )
     values, asked = _read(one, store, wanted, (parent, child, hole_row))
     scale = diagnosis.evidence.drawings["histogram.top"].astype(np.float64)
-    owners = np.concatenate([whose, parent, child])
+    owners = np.concatenate([whose, parent, child, hedger])
     scale = scale.copy()
     np.maximum.at(scale, owners, np.abs(np.nan_to_num(values)).max(axis=1, initial=0.0))
     level = _levels(values, wanted, scale[owners])
@@ -141,7 +151,11 @@ def excerpts(
         hole_child=child,
         hole_position=place[hole_row],
         hole_asked=(asked / np.maximum(median, 1e-30)).astype(np.float32),
-        hole_level=np.stack([level[n : n + m], level[n + m :]], axis=1),
+        hole_level=np.stack([level[n : n + m], level[n + m : n + 2 * m]], axis=1),
+        hedge_latent=hedger,
+        hedge_present=present,
+        hedge_position=place[hedge_row],
+        hedge_level=level[n + 2 * m :],
     )
 
 
@@ -203,6 +217,17 @@ def _holes(
         sure = diagnosis.probability(Verdict.ABSORBED)[wanted // width]
         wanted = np.sort(wanted[np.argsort(-sure, kind="stable")[:_MOST_HOLES]])
     return wanted // width, wanted % width, rows[np.searchsorted(key, wanted)]
+
+
+def _hedges(
+    diagnosis: Diagnosis,
+) -> tuple[Int[ndarray, " hedge"], Bool[ndarray, " hedge"], Int[ndarray, " hedge"]]:
+    """Latents that hedge, whether what they hedge is there, and rows."""
+    drawings = diagnosis.evidence.drawings
+    kinds = [drawings["hedge.present_row"], drawings["hedge.absent_row"]]
+    rows = np.where(diagnosis.found(Verdict.HEDGED)[:, None], np.concatenate(kinds, axis=1), -1)
+    latent, slot = np.nonzero(rows >= 0)
+    return latent, slot < kinds[0].shape[1], rows[latent, slot].astype(np.int64)
 
 
 class _Windows:

@@ -80,7 +80,9 @@ def _sentence(one: DiagnosedSAE, verdict: Verdict, latent: int) -> str:
         how_much = f"{lost[latent]:.0%} of " if len(lost) > latent else ""
         who = ", ".join(_called(one, int(other)) for other in others[:2])
         more = f" and {len(others) - 2} more" if len(others) > 2 else ""
-        instead = f", where {who}{more} fire instead" if who else ""
+        instead = (
+            f", where {who}{more} fire{'s' if len(others) == 1 else ''} instead" if who else ""
+        )
         return f"Silent in an estimated {how_much}its feature's samples{instead}."
     if not len(others):
         return "Carries part of a direction that is not its own, wherever it fires."
@@ -113,27 +115,29 @@ def _context(one: DiagnosedSAE, verdict: Verdict, latent: int) -> tuple[tuple[Pi
             f"Here {_called(one, child)} fires and #{latent} does not, although "
             f"{text.hole_asked[at]:.0%} of its usual activation is there.",
         )
-    at = int(np.searchsorted(text.example_latent, latent))
-    if at == len(text.example_latent) or text.example_latent[at] != latent:
+    at = int(np.searchsorted(text.hedge_latent, latent))
+    if at == len(text.hedge_latent) or text.hedge_latent[at] != latent:
         return (), ""
     none = np.full(text.config.window, OUTSIDE, dtype=np.int8)
     return (
-        _pieces(text, int(text.example_position[at]), text.example_level[at], none),
-        "Where it fires most.",
+        _pieces(text, int(text.hedge_position[at]), text.hedge_level[at], none),
+        "Here what it hedges is there; its page shows where it is not.",
     )
 
 
 def _pieces(text: Excerpts, position: int, own: ndarray, other: ndarray) -> tuple[Piece, ...]:
     corpus, before = text.corpus, text.config.before
+    inside = [k for k in range(text.config.window) if own[k] != OUTSIDE]
+    words = [corpus.pieces[corpus.ids[position - before + k]] for k in inside]
+    words[0] = words[0].lstrip() or words[0]
     return tuple(
         Piece(
-            text=corpus.pieces[corpus.ids[position - before + k]],
+            text=word,
             level=_level(int(own[k])),
             other=_level(int(other[k])),
             peak=k == before,
         )
-        for k in range(text.config.window)
-        if own[k] != OUTSIDE
+        for k, word in zip(inside, words, strict=True)
     )
 
 

@@ -57,6 +57,27 @@
     return list;
   }
 
+  // Firings with and without what the latent hedges, which it carries in both.
+  function hedges(sae, latent) {
+    const owners = sae.arrays["hedge.latent"] || [];
+    const first = owners.indexOf(latent);
+    if (first < 0) return null;
+    const window_ = sae.shapes["hedge.level"][1];
+    const list = make("ol", { class: "contexts hedges" });
+    let kind = -1;
+    for (let k = first; owners[k] === latent; k++) {
+      const levels = sae.arrays["hedge.level"].subarray(k * window_, (k + 1) * window_);
+      const present = sae.arrays["hedge.present"][k];
+      const parts = [];
+      if (present !== kind) parts.push(make("p", { class: "hole-head" }, present ? "It is there:" : "It is not there, and the latent carries it all the same:"));
+      kind = present;
+      parts.push(make("span", { class: "number", title: "activation at the underlined token" }, number((levels[sae.before] / FULL) * sae.arrays.scale[latent])));
+      parts.push(excerpt(sae, sae.arrays["hedge.position"][k], [{ latent, levels, kind: "parent" }]));
+      list.append(make("li", {}, ...parts));
+    }
+    return list;
+  }
+
   function examples(sae, latent) {
     const first = sae.arrays["example.start"][latent];
     const last = sae.arrays["example.start"][latent + 1];
@@ -114,6 +135,8 @@
     if (sae.text) {
       const places = holes(sae, latent);
       if (places) parts.push(block("Recall holes", "Places where the parent’s feature was there, yet its latent was silent, as the child fired at the underlined token. Blue: the child; orange: the parent, where it does fire.", places));
+      const hedged = hedges(sae, latent);
+      if (hedged) parts.push(block("With and without what it hedges", "Of the firings that were kept, those in which the direction that it hedges is most clearly there, and most clearly not.", hedged));
       const shown = examples(sae, latent);
       if (shown) parts.push(block("Contexts that activate it most", "", shown));
     }
