@@ -290,7 +290,7 @@ def test_a_world_shows_the_truth_beside_the_verdict(visit, tmp_path):
     one = DiagnosedSAE(name="oracle", diagnosis=found, truth=known)
     visited = visit(file=write_page(diagnosis_report([one]), tmp_path))
     page = visited.ready()
-    assert "of 4 verdicts 4 are true" in page.inner_text(".against")
+    assert "Of 4 verdicts: 4 true" in page.inner_text(".against")
     assert page.locator("#latent .odds .truth").first.inner_text() == "true"
     assert set(page.locator("#latent .odds .truth").all_inner_texts()) <= {
         "true",

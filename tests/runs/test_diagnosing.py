@@ -41,7 +41,7 @@ def test_a_world_gives_a_page_with_the_truth(saved, tmp_path):
     }
     assert json.loads((out / "diagnosis.json").read_text())["width"] == 4
     page = (out / "diagnosis.html").read_text()
-    assert "of 4 verdicts 4 are true" in page
+    assert "Of 4 verdicts: 4 true" in page
     again = diagnose_files(saved, world="absorption", samples=3_000, folder=out, progress=False)
     np.testing.assert_array_equal(again.probabilities, found.probabilities)
 
