@@ -108,6 +108,6 @@ def _against_truth(one: DiagnosedSAE) -> str:
         )
     decided = int(np.sum(one.diagnosis.chosen != VERDICTS.index(Verdict.UNDECIDED)))
     return (
-        f"The features are known here. Of {decided:,} verdicts: {right:,} true, {grey:,} in the grey "
-        f"zone between having a failure and not, {wrong:,} wrong."
+        f"The features are known here. Of {decided:,} verdicts: {right:,} true, {grey:,} in the "
+        f"grey zone between having a failure and not, {wrong:,} wrong."
     )

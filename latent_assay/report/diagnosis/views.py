@@ -116,7 +116,7 @@ def explorer_view(section: DiagnosisExplorer, data: View) -> View:
 def share(value: float) -> str:
     """A share as a percentage that keeps a digit or two where it is small.
 
-    >>> [share(v) for v in (0, 0.00042, 0.0213, 0.5, 1)]
+    >>> [share(v) for v in (0.0, 0.00042, 0.0213, 0.5, 1.0)]
     ['0%', '0.04%', '2.1%', '50%', '100%']
     """
     percent = 100 * value
