@@ -496,6 +496,48 @@ def diagnose(
 @main.command(
     epilog="""\b
 Examples:
+  assay train minilm_choosing && assay choose runs/minilm_choosing
+  assay choose runs/grid --out advice
+  assay choose runs/grid --json | jq '.choices[] | [.name, .best, .low, .high]'"""
+)
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--samples", type=click.IntRange(200), default=10_000, show_default=True,
+    help="Activations that were not trained on, at most.",
+)  # fmt: skip
+@click.option(
+    "--verdicts/--no-verdicts", default=True, show_default=True,
+    help="Diagnose the SAEs of grids over width and multiplier; the slow part.",
+)  # fmt: skip
+@_out(None)
+@_json
+@_quiet
+def choose(
+    run: Path, samples: int, verdicts: bool, out: Path | None, as_json: bool, quiet: bool
+) -> None:
+    """Say from the grids of RUN which L0, width and multiplier to take, and how surely.
+
+    RUN is a folder that `assay train` left, with a [[grid]] over k, l1, l0, target_l0, width or
+    multiplier. Writes report.html and choosing.json, to RUN/choosing unless --out is given.
+    """
+    from latent_assay.runs.choosing import choose_from_run
+
+    found = choose_from_run(
+        run, out, samples=samples, verdicts=verdicts, progress=not (quiet or as_json)
+    )
+    if as_json:
+        click.echo(json.dumps(found.content | {"report": str(found.page)}, indent=2))
+        return
+    for choice in found.choices:
+        click.echo(f"{choice.name}: {choice.advice}")
+        for sentence in choice.evidence:
+            click.echo(f"    {sentence}")
+    click.echo(f"report: {found.page}")
+
+
+@main.command(
+    epilog="""\b
+Examples:
   assay calibrate                          precision, recall and calibration of every verdict
   assay calibrate --json > figures.json    the same for programs
   assay calibrate --packaged               judge the calibration that comes with the package

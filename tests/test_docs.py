@@ -15,6 +15,7 @@ PAGES = [
     "extension.md",
     "images.md",
     "your_own_claim.md",
+    "choosing.md",
     "comparing.md",
     "evals.md",
     "diagnosis.md",

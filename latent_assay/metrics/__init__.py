@@ -4,10 +4,10 @@ Everything has a leading member axis and is invariant to batch size: sums are ke
 any split of the same samples gives the same numbers. Nothing here carries a gradient.
 
 - Streaming, with `update`, `merge` and `result`: `Reconstruction`, `Sparsity`, `LatentHistogram`,
-  `Classification`, `Correlation`. Every `update` takes an optional weight per sample, such as the
-  probability of a pattern in an enumerated world.
+  `Classification`, `Correlation`, `NthDecoderProjection`. Every `update` takes an optional weight
+  per sample, such as the probability of a pattern in an enumerated world.
 - From weights alone: `recovery`, `mmcs`, `mcc`, `uniqueness`, `match`, `nearest_feature`,
-  `nearest_latents`, and the cosine maps.
+  `nearest_latents`, `decoder_pairwise_cosine`, and the cosine maps.
 - Between a control and an extended SAE: `hedging_degree`; of any change: `change_in_span`.
 - Over members: `summary`.
 - By name: `METRICS`, with direction, unit, version and a sentence for each headline number.
@@ -19,6 +19,10 @@ from latent_assay.metrics.classification import (
     CofiringCounts,
 )
 from latent_assay.metrics.correlation import Correlation, CorrelationResult
+from latent_assay.metrics.decoder_projection import (
+    NthDecoderProjection,
+    NthDecoderProjectionResult,
+)
 from latent_assay.metrics.directions import (
     cosine_map,
     encoder_cosine_map,
@@ -29,6 +33,7 @@ from latent_assay.metrics.hedging_degree import HedgingDegree, change_in_span, h
 from latent_assay.metrics.histogram import LatentHistogram, LatentHistogramResult
 from latent_assay.metrics.matching import Match, assign, match, mcc
 from latent_assay.metrics.neighbours import Neighbours, nearest_latents
+from latent_assay.metrics.pairwise_cosine import decoder_pairwise_cosine
 from latent_assay.metrics.reconstruction import Reconstruction, ReconstructionResult
 from latent_assay.metrics.recovery import (
     NearestFeature,
@@ -63,6 +68,8 @@ __all__ = [
     "Metric",
     "NearestFeature",
     "Neighbours",
+    "NthDecoderProjection",
+    "NthDecoderProjectionResult",
     "Reconstruction",
     "ReconstructionResult",
     "Sparsity",
@@ -70,6 +77,7 @@ __all__ = [
     "assign",
     "change_in_span",
     "cosine_map",
+    "decoder_pairwise_cosine",
     "density_histogram",
     "encoder_cosine_map",
     "encoder_decoder_cosine",

@@ -178,6 +178,25 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
                 unit="1",
                 definition="Mean over latents of the cosine of encoder and decoder direction.",
             ),
+            Metric(
+                name="decoder_pairwise_cosine",
+                direction="neutral",
+                unit="1",
+                definition=(
+                    "Mean |cosine| over all pairs of decoder rows of living latents; among SAEs of "
+                    "one width it is smallest near the right L0."
+                ),
+            ),
+            Metric(
+                name="nth_decoder_projection",
+                direction="neutral",
+                unit="activation",
+                definition=(
+                    "The projection of x − b_dec on unit decoder rows that a sample exceeds on n "
+                    "living latents on average, n being half of them unless stated; nearest to 0 "
+                    "around the right L0."
+                ),
+            ),
             *_classification(),
             Metric(
                 name="f1_coverage",

@@ -9,8 +9,10 @@ from latent_assay.errors import ConfigError
 from latent_assay.metrics import (
     METRICS,
     Classification,
+    NthDecoderProjection,
     Reconstruction,
     Sparsity,
+    decoder_pairwise_cosine,
     encoder_decoder_cosine,
     mcc,
     metric,
@@ -28,16 +30,19 @@ def measured_names(generator):
     reconstruction.update(x, x[None])
     sparsity.update(z)
     classification.update(z, torch.ones(5, 2, dtype=torch.bool))
+    projection = NthDecoderProjection(torch.randn(1, 4, 3, generator=generator))
+    projection.update(x)
     feature = torch.zeros(1, 2, dtype=torch.int64)
     results = [
         reconstruction.result(),
         sparsity.result(),
+        projection.result(),
         classification.result(),
         classification.result(feature, chosen_by="match"),
         classification.result(feature, chosen_by="cosine"),
     ]
     names = {name for result in results for name in result.metrics()}
-    functions = (mmcs, mcc, uniqueness, encoder_decoder_cosine)
+    functions = (mmcs, mcc, uniqueness, encoder_decoder_cosine, decoder_pairwise_cosine)
     return names | {function.__name__ for function in functions} | {"mcc_signed"}
 
 

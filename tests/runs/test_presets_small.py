@@ -11,6 +11,11 @@ from latent_assay.runs import read_config, train
 from latent_assay.runs.config import shipped_configs
 
 SMALL = {
+    "minilm_choosing": {
+        "grid.1.width": "32",
+        "grid.1.over.k": "[4, 8]",
+        "grid.2.over.width": "[32]",
+    },
     "minilm_hedging_width": {"extension.over.width": "[24, 32]", "extension.case.at": ""},
     "minilm_hedging_l0": {"extension.1.over.k": "[4]", "extension.2.over.l1": "[1.0]"},
     "minilm_hedging_layer": {},
