@@ -142,10 +142,12 @@ class SAE(nn.Module):
         self.subtract_b_dec = subtract_b_dec
         if unknown := set(self.frozen) - set(PARAMETERS):
             raise ConfigError(f"`frozen` may name {', '.join(PARAMETERS)}; got {sorted(unknown)}.")
-        self.W_enc = nn.Parameter(W_enc)
-        self.W_dec = self.W_enc if W_dec is None else nn.Parameter(W_dec)
-        self.b_enc = nn.Parameter(W_enc.new_zeros(members, width) if b_enc is None else b_enc)
-        self.b_dec = nn.Parameter(W_enc.new_zeros(members, d_in) if b_dec is None else b_dec)
+        # contiguous: products of equal weights laid out otherwise differ in their last digits
+        self.W_enc = nn.Parameter(W_enc.contiguous())
+        self.W_dec = self.W_enc if W_dec is None else nn.Parameter(W_dec.contiguous())
+        b_enc = W_enc.new_zeros(members, width) if b_enc is None else b_enc
+        b_dec = W_enc.new_zeros(members, d_in) if b_dec is None else b_dec
+        self.b_enc, self.b_dec = nn.Parameter(b_enc.contiguous()), nn.Parameter(b_dec.contiguous())
         for name in self.frozen:
             getattr(self, name).requires_grad_(False)
         sparsifier.check(members, width)

@@ -220,6 +220,15 @@ def test_saving_replaces_and_changes_nothing_in_memory(tmp_path):
     assert all(torch.equal(before[name], each) for name, each in sae.state_dict().items())
 
 
+def test_weights_laid_out_otherwise_in_memory(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    W = torch.randn(1, 50, 4, generator=generator).mT  # as an oracle's, or an expanded tensor's
+    sae = SAE(W, W.flip(1).mT.contiguous().mT, sparsifier=ReLU())
+    assert sae.W_enc.is_contiguous()
+    assert sae.W_dec.is_contiguous()
+    assert torch.equal(load(save(sae, tmp_path / "sae")).W_enc, W)
+
+
 def test_metadata(tmp_path):
     metadata = {"hook_name": "blocks.0", "lr": 1e-3, "seeds": (0, 1), "odd": math.nan, "é": None}
     save(make(), tmp_path / "sae", metadata)
