@@ -17,7 +17,9 @@ def choose_width(
     which it is above its null (Welch's test at 5%). Otherwise two curves over the width are read,
     each for where it becomes level (`levelling`): the FVU, of which an SAE as wide as there are
     features gains nothing more, and the share of latents that the diagnosis calls hedged. The
-    FVU goes first if it becomes level within the grid.
+    FVU goes first if it becomes level within the grid. Where it falls to the end, as it does on
+    language models, while the share of hedged latents does not fall, nothing is determined: wider
+    SAEs reconstruct better, but the diagnosis does not find them to hedge less.
 
     **Arguments:**
     - `sweep`: over widths, with the curve `fvu` and, as far as known, `hedged_share`.
@@ -39,6 +41,8 @@ def choose_width(
             "found none of them."
         )
     assert sweep is not None
+    if _disagree(readings):
+        return _undecided(sweep, readings, evidence)
     known = [name for name in (FVU, HEDGED) if name in readings and readings[name].determined]
     lead = known[0] if known else HEDGED if HEDGED in readings else FVU
     found = readings[lead]
@@ -51,6 +55,37 @@ def choose_width(
         high=found.high,
         determined=found.determined,
         advice=_advice(sweep, lead, found),
+        evidence=tuple(evidence),
+        readings=readings,
+    )
+
+
+def _disagree(readings: dict[str, Levelling]) -> bool:
+    return (
+        HEDGED in readings
+        and FVU in readings
+        and readings[FVU].shape == "falling"
+        and readings[HEDGED].shape == "level"
+    )
+
+
+def _undecided(sweep: Sweep, readings: dict[str, Levelling], evidence: list[str]) -> Choice:
+    """FVU asks for more latents, the diagnosis does not."""
+    mean = sweep.curves[HEDGED].mean((1, 2))
+    moves = f"goes from {mean[0]:.0%} to {mean[-1]:.0%}"
+    return Choice(
+        sweep=sweep,
+        name=sweep.name,
+        label="width",
+        best=None,
+        low=None,
+        high=None,
+        determined=False,
+        advice=(
+            f"Not determined: the FVU still falls at width {told(sweep.values[-1])}, but the share "
+            f"of hedged latents does not fall with the width; it {moves}. Measure the hedging "
+            "degree: an [[extension]] over `width` in the configuration."
+        ),
         evidence=tuple(evidence),
         readings=readings,
     )

@@ -135,6 +135,11 @@ def test_advice_on_width():
         sweep("width", fvu=noisy([5, 4, 3, 2, 1]), hedged_share=noisy([0.5, 0.3, 0.1, 0.1, 0.1]))
     )
     assert both.best == 8
+    rising = choose_width(
+        sweep("width", fvu=noisy([5, 4, 3, 2, 1]), hedged_share=noisy([0.1, 0.2, 0.3, 0.4, 0.5]))
+    )
+    assert (rising.best, rising.determined) == (None, False)
+    assert "the FVU still falls at width 32, but the share of hedged latents" in rising.advice
 
 
 def of(mean):
