@@ -210,11 +210,12 @@ class HarvestJob:
                 "shards": [asdict(shard) for shard in shards],
             }
             write_json(self.folder / self.folders[name] / "manifest.json", manifest)
-        write_json(self.folder / "manifest.json", self._manifest(complete=True))
-        # left behind where a harvest was killed: our drafts, and those that safetensors makes
+        # left behind where a harvest was killed: our drafts, and those that safetensors makes;
+        # before the folder is called complete, as nobody looks for them afterwards
         for pattern in (".*.part", ".tmp*"):
             for draft in self.folder.rglob(pattern):
                 draft.unlink()
+        write_json(self.folder / "manifest.json", self._manifest(complete=True))
 
     def _compute(
         self,
