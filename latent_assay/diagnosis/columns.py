@@ -95,6 +95,12 @@ COLUMNS: dict[str, str] = {
     "foreign": "Largest of hedge_strength, mixed_strength and ray_strength.",
     "swing": "Largest relative change of the latent's mean activation with whether a candidate "
     "fires, unsigned.",
+    "companion_strength": "Share of the firings in which this latent and another make a direction "
+    "together that is neither's, times how far that is from both rows.",
+    "companion_off": "Tangent of the angle between that direction and the decoder row, at most 1.",
+    "companion_share": "Share of the firings in which the two make it, beyond chance.",
+    "residual_slope": "Length of the slope of the residual on the activation, across the decoder "
+    "row, without noise; 0 for a row that carries nothing else.",
     # ------------------------------------------------------------------ peaks
     "peaks": "Number of separate groups of activations.",
     "peaks_gain": "How much better several groups fit than one, in nats per activation.",
@@ -130,5 +136,7 @@ DRAWINGS: dict[str, str] = {
     "hedged direction is there; -1 if there were fewer.",
     "hedge.absent_row": "[latent, example] the same, where it is not there.",
     "hedge.latent": "[latent] the latent nearest to the hedged direction; -1 if none is near.",
+    "companion.latent": "[latent] the latent with which it most makes a third direction; -1 if "
+    "none.",
 }
 """Every array for drawing and what it means. Activations are in units of x."""

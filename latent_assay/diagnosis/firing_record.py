@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from latent_assay.diagnosis.candidates import Candidates
+from latent_assay.diagnosis.firing_sketch import FiringSketch, Sketching
 from latent_assay.diagnosis.subject import Subject
 from latent_assay.errors import DataError
 
@@ -54,6 +55,8 @@ class FiringRecord:
     """Which latents fired there."""
     mean_square: float
     """Mean square length of the residuals."""
+    sketch: FiringSketch
+    """Which latents fired together, sample by sample."""
 
     @cached_property
     def usual(self) -> Float[Tensor, " d_in"]:
@@ -129,6 +132,7 @@ def record(
     background_firing = torch.zeros(BACKGROUND, width, dtype=torch.bool)
     of_values, of_rows = _Slots(n_values, generator), _Slots(places, generator)
     of_background = _Slots(BACKGROUND, generator)
+    sketching = Sketching(width, generator)
     seen, square = 0, 0.0
     for x in _pieces(subject, activations):
         z = subject.sae.encode(x)[0].float() * subject.length
@@ -142,6 +146,7 @@ def record(
                 f"{seen + len(x) - 1}. Remove those rows: x[x.isfinite().all(dim=1)]."
             )
         square += float(e.double().square().sum())
+        sketching.take(z)
 
         order = latent.sort(stable=True).indices
         latent, sample, value = latent[order], sample[order], value[order]
@@ -189,6 +194,7 @@ def record(
         background=background[:seen],
         background_firing=background_firing[:seen],
         mean_square=square / seen,
+        sketch=sketching.done(),
     )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from latent_assay.diagnosis.absorption_evidence import kinship, kinship_columns
 from latent_assay.diagnosis.candidates import Candidates, candidates
+from latent_assay.diagnosis.companion_evidence import companions
 from latent_assay.diagnosis.evidence import Evidence, Tier
 from latent_assay.diagnosis.firing_columns import firing_columns, kinship_strength
 from latent_assay.diagnosis.firing_record import record
@@ -19,6 +20,7 @@ from latent_assay.diagnosis.kinship import relatives
 from latent_assay.diagnosis.pair_evidence import pair_firings
 from latent_assay.diagnosis.peaks import peaks
 from latent_assay.diagnosis.ray_evidence import rays
+from latent_assay.diagnosis.slope_evidence import residual_slope
 from latent_assay.diagnosis.subject import Subject, subject
 from latent_assay.diagnosis.weights_evidence import PairWeights, pair_weights
 from latent_assay.errors import ConfigError, ShapeError
@@ -88,6 +90,13 @@ def evidence(
     groups = peaks(seen.values)
     columns |= firing_columns(seen, near, pairs, firings, hedge, groups, rays(one, seen, near))
     columns |= kinship_columns(kinship(one, seen, near, pairs, firings), near)
+    company = companions(one, seen.sketch)
+    columns |= {
+        "companion_strength": company.strength,
+        "companion_off": company.off,
+        "companion_share": company.share,
+        "residual_slope": residual_slope(one, seen),
+    }
     hedged = nearest_to(hedge.direction, one.decoder, 0.5)
     if handed_over is not None:
         columns["handed_over"] = handed_over.detach().cpu()
@@ -110,6 +119,7 @@ def evidence(
         "examples.row": seen.row.gather(-1, strongest),
         "examples.activation": seen.kept.gather(-1, strongest),
         "hedge.latent": hedged,
+        "companion.latent": company.index,
     }
     return Evidence(
         tier=Tier.ACTIVATIONS if handed_over is None else Tier.CONTINUATION,
