@@ -36,6 +36,9 @@ from latent_assay.diagnosis.weights_evidence import PairWeights
 
 _FEWEST = 20
 _SAME = 0.95
+_UNBALANCED = 0.45
+"""By how much what is carried and what is retained may miss one: neighbours in superposition carry
+and take some too."""
 _LEAST = 0.03
 """A pair with a smaller score is no pair, and nothing more is said about it."""
 _ENTRIES = 2**25
@@ -96,7 +99,7 @@ def kinship(
     real = enough & (cosine > 0.1) & (cosine < _SAME)
     score = (
         (1 - retained).clamp(0, 1)
-        * (-(((balance - 1) / 0.3) ** 2)).exp()
+        * (-(((balance - 1) / _UNBALANCED) ** 2)).exp()
         * ((cosine - 0.1) / 0.15).clamp(0, 1)
         * ((unseen - 0.3) / 0.4).clamp(0, 1)
         * ((pairs.gained.double() + 1) / 0.5).clamp(0, 1)

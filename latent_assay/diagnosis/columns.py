@@ -101,6 +101,7 @@ COLUMNS: dict[str, str] = {
     "companion_share": "Share of the firings in which the two make it, beyond chance.",
     "residual_slope": "Length of the slope of the residual on the activation, across the decoder "
     "row, without noise; 0 for a row that carries nothing else.",
+    "steady_slope": "The same as most samples have it: by least absolute deviations.",
     # ------------------------------------------------------------------ peaks
     "peaks": "Number of separate groups of activations.",
     "peaks_gain": "How much better several groups fit than one, in nats per activation.",

@@ -128,8 +128,11 @@ def _companions(
 
     found_one = strength.amax(-1) > 0
     which = torch.where(found_one, other.gather(-1, chosen).squeeze(-1), -1)
-    return which, picked(strength), picked(torch.where(real_pair, off, 0.0)), picked(
-        torch.where(real_pair, share, 0.0)
+    return (
+        which,
+        picked(strength),
+        picked(torch.where(real_pair, off, 0.0)),
+        picked(torch.where(real_pair, share, 0.0)),
     )
 
 

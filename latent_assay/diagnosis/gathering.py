@@ -90,12 +90,13 @@ def evidence(
     groups = peaks(seen.values)
     columns |= firing_columns(seen, near, pairs, firings, hedge, groups, rays(one, seen, near))
     columns |= kinship_columns(kinship(one, seen, near, pairs, firings), near)
-    company = companions(one, seen.sketch)
+    company, slope = companions(one, seen.sketch), residual_slope(one, seen)
     columns |= {
         "companion_strength": company.strength,
         "companion_off": company.off,
         "companion_share": company.share,
-        "residual_slope": residual_slope(one, seen),
+        "residual_slope": slope.across,
+        "steady_slope": slope.steady,
     }
     hedged = nearest_to(hedge.direction, one.decoder, 0.5)
     if handed_over is not None:

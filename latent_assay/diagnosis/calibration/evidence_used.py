@@ -36,7 +36,6 @@ USES: dict[Tier, dict[Verdict, Sequence[Use]]] = {
         Verdict.ABSORBED: (
             Use("kin_child", 1),
             Use("child_strength", 1),
-            Use("kin_child_balance"),
             Use("kin_child_cosine", 1),
             Use("kin_child_retained", -1),
             Use("kin_child_unseen"),
@@ -47,18 +46,13 @@ USES: dict[Tier, dict[Verdict, Sequence[Use]]] = {
         Verdict.ABSORBING: (
             Use("kin_parent", 1),
             Use("parent_strength", 1),
-            Use("kin_parent_balance"),
-            Use("kin_parent_cosine", 1),
-            Use("kin_parent_retained", -1),
-            Use("kin_parent_unseen"),
             Use("kin_parent_chance", 1),
             Use("kin_parent_cancelled", -1),
-            Use("kin_parent_spread"),
         ),
         Verdict.HEDGED: (
             Use("foreign", 1),
             Use("companion_strength", 1),
-            Use("residual_slope", 1),
+            Use("steady_slope", 1),
         ),
         Verdict.DUPLICATE: (
             Use("twin_cosine", 1),
