@@ -110,7 +110,7 @@ def _companions(
     best = (excess[..., 1:] + excess[..., :-1]).max(-1)
     # what a count of so many samples may be off by chance
     sure = (best.values - k.squeeze(-1).clamp_min(1).rsqrt()).clamp_min(0)
-    angle = (best.indices + 1) * (torch.pi / _BINS) - torch.pi / 2
+    angle = (best.indices + 0.5) * (torch.pi / _BINS) - torch.pi / 2
     rows = subject.decoder[other.flatten()].view(*other.shape, -1)
     cosine = torch.bmm(rows, subject.decoder[part].unsqueeze(-1)).squeeze(-1)
     one, two = angle.cos(), angle.sin()
@@ -139,8 +139,9 @@ def _companions(
 def _counts(z: Tensor, c: Tensor, inside: Tensor) -> Float[Tensor, "latent companion bin"]:
     """How many pairs of activations lie in which direction."""
     turn = torch.atan2(c, z.abs().clamp_min(1e-30))
-    place = ((turn / torch.pi + 0.5) * _BINS).to(torch.int64).clamp(0, _BINS - 1)
-    count = torch.zeros(*z.shape[:2], _BINS)
+    # equal activations lie in the middle of a bin: on an edge, rounding would part them
+    place = ((turn / torch.pi + 0.5) * _BINS).round().to(torch.int64).clamp(0, _BINS)
+    count = torch.zeros(*z.shape[:2], _BINS + 1)
     return count.scatter_add_(2, place, inside.to(count.dtype))
 
 

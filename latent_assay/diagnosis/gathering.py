@@ -90,7 +90,7 @@ def evidence(
     groups = peaks(seen.values)
     columns |= firing_columns(seen, near, pairs, firings, hedge, groups, rays(one, seen, near))
     columns |= kinship_columns(kinship(one, seen, near, pairs, firings), near)
-    company, slope = companions(one, seen.sketch), residual_slope(one, seen)
+    company, slope = companions(one, seen.sketch), residual_slope(one, seen, near)
     columns |= {
         "companion_strength": company.strength,
         "companion_off": company.off,

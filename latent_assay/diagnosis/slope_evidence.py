@@ -22,12 +22,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from latent_assay.diagnosis.candidates import Candidates
 from latent_assay.diagnosis.firing_record import FiringRecord
 from latent_assay.diagnosis.subject import Subject
 
 _ENTRIES = 2**25
 _FEWEST = 20
 _STEPS = 12
+_CLOSE = 0.2
 _NARROW = 0.02
 
 
@@ -42,12 +44,13 @@ class Slopes:
 
 
 @torch.no_grad()
-def residual_slope(subject: Subject, record: FiringRecord) -> Slopes:
+def residual_slope(subject: Subject, record: FiringRecord, near: Candidates) -> Slopes:
     """The slopes of every latent.
 
     **Arguments:**
     - `subject`: whose latents.
     - `record`: what the pass left.
+    - `near`: each latent's neighbours; the steady slope is that without them, where it can be.
     """
     width, places, d_in = record.residual.shape
     step = max(1, _ENTRIES // (places * d_in))
@@ -55,6 +58,11 @@ def residual_slope(subject: Subject, record: FiringRecord) -> Slopes:
     for start in range(0, width, step):
         part = slice(start, start + step)
         rows, real = subject.decoder[part], record.row[part] >= 0
+        # two neighbours that fire for each other's features are wrong by what they share
+        close = (near.cosine[part].abs() >= _CLOSE).unsqueeze(1)
+        alone = real & ~((record.beside[part] != 0) & close).any(-1)
+        enough = torch.minimum(alone[:, ::2].sum(-1), alone[:, 1::2].sum(-1)) >= _FEWEST
+        alone = torch.where(enough.unsqueeze(-1), alone, real)
         slopes = []
         for half in (0, 1):
             w = real[:, half::2].float()
@@ -78,7 +86,7 @@ def residual_slope(subject: Subject, record: FiringRecord) -> Slopes:
                     normalize(slopes[1 - half], dim=-1).unsqueeze(-1),
                 ).squeeze(-1),
                 record.kept[part, half::2],
-                real[:, half::2].float(),
+                alone[:, half::2].float(),
             )
             for half in (0, 1)
         ]
