@@ -144,7 +144,13 @@ def test_hedge_is_measured(world, batches, share):
     assert found.columns["foreign"][0] > 0.8 * abs(true)
     assert found.columns["foreign"][1:].max() < 0.06
     assert relatives(found, 0, Role.HEDGED)
-    assert diagnose(built(world.features[keep], decoder), batches).verdict(0) == Verdict.HEDGED
+    judged = diagnose(built(world.features[keep], decoder), batches)
+    failures = {each: judged.probability(each)[0] for each in FAILURES}
+    assert max(failures, key=failures.__getitem__) == Verdict.HEDGED
+    # training leaves no negative share where features fire together, so of the calibration's
+    # cases hardly any is like that one: it may stay undecided, but must not pass for clean
+    expected = {Verdict.HEDGED} if share > 0 else {Verdict.HEDGED, Verdict.UNDECIDED}
+    assert judged.verdict(0) in expected
 
 
 def test_a_missing_feature_that_is_correlated_is_no_hedge(world, batches):
